@@ -1,0 +1,15 @@
+from typing import Any
+
+from typing_extensions import Buffer
+
+from repo_store.entry import Entry
+
+def look(
+    directory_fd: int, names: tuple[bytes, ...], start: int, kinds: bytes, /
+) -> list[tuple[Any, ...] | None]: ...
+def read_files(
+    directory_fd: int, entries: tuple[Entry, ...], target: Buffer, euid: int, xattrs: bool, /
+) -> int: ...
+def create_file(
+    directory_fd: int, name: bytes, content: Buffer, uid: int, gid: int, mode: int, mtime_ns: int, /
+) -> bool: ...

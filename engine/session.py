@@ -1,0 +1,139 @@
+"""A session: one repository, opened with one key, ready to be read and written.
+
+Everything a command needs to know where and with what it works: the storage, the opened keys, the index, the
+reader. What can be rebuilt is kept below `cache_dir`; what this machine must remember of a repository (the
+newest config it has seen) below `state_dir`.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from repo_store.chunk_reader import ChunkReader
+from repo_store.config import DEDUP_ALL
+from repo_store.errors import NoRepository, Refused, UsageError
+from repo_store.index import Index
+from repo_store.key_ring import KeyRing
+from repo_store.local_storage import LocalStorage
+from repo_store.manifest_store import ManifestList, read_manifests
+from repo_store.os_errors import cache_failing
+from repo_store.probe import require_safe
+from repo_store.repository import Created, Repository, create_repository, open_repository
+from repo_store.s3_options import SCHEME
+from repo_store.s3_storage import S3Storage
+from repo_store.slot import Credential, Secret
+from repo_store.storage import Storage
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where this machine keeps what belongs to a repository: a cache that may be deleted, and a state that should not."""
+
+    cache_dir: Path
+    state_dir: Path
+
+
+@dataclass
+class Session:
+    """An open repository. `places` may be None for one that must leave no trace on this machine."""
+
+    repository: Repository
+    index: Index
+    reader: ChunkReader
+    cache_dir: Path
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def storage(self) -> Storage:
+        """The storage of the repository."""
+        return self.repository.storage
+
+    @property
+    def ring(self) -> KeyRing:
+        """The opened keys."""
+        return self.repository.ring
+
+    def read_manifests(self) -> ManifestList:
+        """Return the live manifests as they are now, oldest first."""
+        return read_manifests(self.storage, self.ring, self.cache_dir)
+
+
+def open_storage(location: str) -> Storage:
+    """Return the storage at `location`, a path or s3://bucket/prefix.
+
+    Raises NoRepository if there is no such directory, UsageError for another scheme.
+    """
+    if location.startswith(SCHEME):
+        return S3Storage(location)
+    return LocalStorage(_local_path(location))
+
+
+def open_session(
+    location: str, credential: Callable[[Storage], Credential], places: Places, *, operation: str = "read"
+) -> Session:
+    """Open the repository at `location` for `operation` ("read", "write", "verify", "key" …).
+
+    `credential` is asked once it is known that there is a repository: a passphrase is prompted for only then.
+    """
+    storage = open_storage(location)
+    return session_of(open_at(storage, credential, places, operation=operation), places, operation=operation)
+
+
+def open_at(
+    storage: Storage, credential: Callable[[Storage], Credential], places: Places, *, operation: str
+) -> Repository:
+    """Open the keys of the repository in `storage`, nothing more. Raises NoRepository, WrongKey, Refused."""
+    if next(iter(storage.list("config/")), None) is None:
+        raise NoRepository(f"{storage.location}: no repository there", hint="`holdfast init` makes one")
+    return open_repository(storage, credential(storage), str(places.state_dir), operation=operation)
+
+
+def session_of(repository: Repository, places: Places, *, operation: str = "read") -> Session:
+    """Return a session of an open repository, its index up to date.
+
+    Whose rows a writer builds on is a rule of the repository; a reader computes every id again and takes all.
+    """
+    cache_dir = places.cache_dir / repository.ring.repository.hex()[:32]
+    with cache_failing("make", str(cache_dir)):
+        cache_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    own_only = operation == "write" and repository.config.dedup != DEDUP_ALL
+    trusted = {repository.ring.signer} if own_only else None
+    index = Index.open(repository.storage, repository.ring, str(cache_dir / "index"), trusted=trusted)
+    reader = ChunkReader(repository.storage, repository.ring, index)
+    warnings = [*repository.warnings, *(str(problem) for problem in index.problems)]
+    return Session(repository, index, reader, cache_dir, warnings)
+
+
+def init_repository(location: str, secret: Secret, places: Places, *, label: str) -> Created:
+    """Make a repository at `location`, after probing what the storage really does.
+
+    Raises Refused if there is one already, or if the storage cannot keep one safe.
+    """
+    storage = _create_storage(location)
+    if next(iter(storage.list("config/")), None) is not None:
+        raise Refused(f"{location}: a repository exists there already")
+    require_safe(storage, lambda: open_storage(location))
+    return create_repository(
+        storage, secret=secret, label=label, now_ns=time.time_ns(), state_dir=str(places.state_dir)
+    )
+
+
+def _create_storage(location: str) -> Storage:
+    """Return the storage at `location`; a directory is made. A bucket is not: whose it is and who may do what in it
+    is to be thought about first (docs/s3.md)."""
+    if location.startswith(SCHEME):
+        return open_storage(location)
+    return LocalStorage.create(_local_path(location))
+
+
+def _local_path(location: str) -> str:
+    scheme, separator, _ = location.partition("://")
+    if separator:
+        raise UsageError(
+            f"{location}: storage of the kind {scheme!r} is not known to this version",
+            hint="give the path of a directory, or s3://bucket/prefix",
+        )
+    if not location:
+        raise UsageError("no repository is given", hint="use --repository or HOLDFAST_REPOSITORY")
+    return location
