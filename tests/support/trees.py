@@ -4,11 +4,13 @@ Nothing here uses the engine: `describe_tree` is the slow reference the walk and
 """
 
 import errno
+import hashlib
 import os
 import stat
 import struct
 import subprocess
 from dataclasses import dataclass, field
+from io import BufferedReader
 from typing import Any
 
 Path = tuple[bytes, ...]
@@ -220,8 +222,14 @@ class Described:
     group: Path = ()
 
 
+WHOLE_BYTES_MAX = 64 * 1024 * 1024
+
+
 def describe_tree(directory: str | bytes | os.PathLike[str]) -> dict[Path, Described]:
-    """Read the whole tree, the directory itself as (), in no particular order; contents are held in memory."""
+    """Read the whole tree, the directory itself as (), in no particular order.
+
+    Contents are held in memory, large ones as a hash.
+    """
     found: dict[Path, Described] = {}
     groups: dict[tuple[int, int], Path] = {}
     fd = os.open(os.fsencode(directory), os.O_RDONLY | os.O_DIRECTORY)
@@ -245,6 +253,13 @@ def describe_tree(directory: str | bytes | os.PathLike[str]) -> dict[Path, Descr
     return found
 
 
+def _content(file: BufferedReader, size: int) -> bytes:
+    """Return the bytes of a file, of a large one what stands for them: its size may be beyond the memory."""
+    if size <= WHOLE_BYTES_MAX:
+        return file.read()
+    return b"sha256 " + hashlib.file_digest(file, "sha256").digest()
+
+
 def _describe(directory_fd: int, name: bytes) -> Described:
     status = os.stat(name, dir_fd=directory_fd, follow_symlinks=False)
     kind = stat.S_IFMT(status.st_mode)
@@ -254,7 +269,7 @@ def _describe(directory_fd: int, name: bytes) -> Described:
     elif kind == stat.S_IFREG:
         size = status.st_size
         with open(os.open(name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=directory_fd), "rb") as file:
-            content = file.read()
+            content = _content(file, size)
     where = b"/proc/self/fd/%d/%b" % (directory_fd, name)
     try:
         names = os.listxattr(where, follow_symlinks=False)
