@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .NOTPARALLEL:
-.PHONY: help quickstart test test-full bench lint sanitize setup clean
+.PHONY: help quickstart test test-full simulate bench lint sanitize setup clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 22
@@ -17,8 +17,18 @@ test: setup ## set everything up and run the tests, with the time of each folder
 test-full: setup sanitize ## the tests with every heavy property in its long form, and the C under sanitizers
 	@bash tools/test.sh --full
 
+NUMBER ?= 1000000
+simulate: setup ## run NUMBER (a million) simulated histories of writers, prunes and forgets; SEED=… runs one again
+	@bash tools/simulate.sh "$(NUMBER)" "$(SEED)"
+
 bench: setup ## measure every stage and the whole, beside the limits of this machine
 	@bash tools/bench.sh
+
+bench-peers: setup ## measure holdfast beside restic, borg, kopia and rustic, found or built from source
+	@bash tools/bench-peers.sh
+
+bench-scale: setup ## measure what the next snapshot costs as chunks, files, bytes and manifests grow tenfold
+	@bash tools/bench-scale.sh
 
 lint: setup ## ruff, mypy --strict, the layers, the shell scripts
 	@bash tools/lint.sh

@@ -55,8 +55,12 @@ class BuildExtension(build_ext):
 setup(
     ext_modules=[
         make_extension("chunker._cdc", SOURCES, HEADERS),
-        make_extension("repo_store._rows", ["_rows"]),
+        make_extension("repo_store._rows", ["_rows"], ["row_filter"]),
+        make_extension("repo_store._hashes", ["_hashes", "many_hashes"], ["hash_lanes", "many_hashes"]),
+        make_extension("repo_store._lookups", ["_lookups"], ["row_filter"]),
+        make_extension("repo_store._entries", ["_entries"]),
         make_extension("engine._plain", ["_plain"]),
+        make_extension("engine._restoring", ["_restoring"]),
     ],
     cmdclass={"build_ext": BuildExtension},
     options={"bdist_wheel": {"py_limited_api": "cp311"}},

@@ -9,8 +9,10 @@ Text is joined from a pool of fragments, common ones more often, so that `zstd -
 does with source code. Nothing here is measured.
 """
 
+import argparse
 import os
 import random
+import sys
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
@@ -142,3 +144,26 @@ def _fragments(choice: random.Random) -> list[bytes]:
 
 def _text(choice: random.Random, pool: list[bytes], length: int) -> bytes:
     return b"".join(choice.choices(pool, k=length // 16 + 16))[:length].ljust(length, b"\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Make or change sample data.")
+    parser.add_argument("kind", choices=KINDS)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--scale", type=float, default=1.0)
+    parser.add_argument("--change", action="store_true", help="change what is there")
+    parser.add_argument(
+        "--bytes", type=int, help="so many bytes of random or dump to standard output instead"
+    )
+    given = parser.parse_args()
+    if given.bytes is not None:
+        blocks = dump_blocks if given.kind == "dump" else random_blocks
+        sys.stdout.buffer.writelines(blocks(given.bytes))
+    elif given.change:
+        change_sample(given.kind, given.folder)
+    else:
+        make_sample(given.kind, given.folder, given.scale)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,6 +1,6 @@
 """One step of the end-to-end benchmark, in a process of its own, so that its time and memory are its own.
 
-    python benchmarks/step.py FOLDER STEP SOURCE [--profile]
+    python benchmarks/step.py FOLDER STEP SOURCE [--profile] [--level N] [--average KIB] [--workers N]
 
 prints one JSON document: seconds of the step without the start of Python, CPU seconds and peak memory of the whole
 process. FOLDER holds the repository, its key, cache and what is restored.
@@ -16,14 +16,17 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+from chunker import Algorithm, Parameters
 from engine.files_snapshot import snapshot_files
 from engine.restore import restore_manifest
 from engine.session import Places, Session, init_repository, open_session
-from engine.snapshot_run import SnapshotOptions
+from engine.snapshot_run import FILES_PARAMETERS, SnapshotOptions
 from engine.stream_snapshot import snapshot_stdin
 from engine.verify import verify_repository
+from repo_store import repository_writer
 from repo_store.key_file import NewKeyFile, read_key_file, write_key_file
 
 PROFILE_LINES = 25
@@ -33,7 +36,8 @@ Report = dict[str, int]
 class Bench:
     """A repository in a folder, as one host uses it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, options: SnapshotOptions | None = None) -> None:
+        self.options = options or SnapshotOptions(host="benchmark")
         self.repository, self.key, self.restored = folder / "repository", folder / "key", folder / "restored"
         self.places = Places(folder / "cache", folder / "state")
 
@@ -50,11 +54,11 @@ class Bench:
 
     def snapshot(self, source: Path) -> Report:
         """Back the source up: the first, an unchanged or a changed one, as it happens to be."""
-        return self._snapshot(source, SnapshotOptions(host="benchmark"))
+        return self._snapshot(source, self.options)
 
     def again(self, source: Path) -> Report:
         """Read and look up everything, though nothing has changed."""
-        return self._snapshot(source, SnapshotOptions(host="benchmark", full_read=True))
+        return self._snapshot(source, replace(self.options, full_read=True))
 
     def stdin(self, source: Path) -> Report:
         """Back up standard input."""
@@ -106,6 +110,17 @@ def profiled(work: Callable[[Path], Report], source: Path) -> Report:
         pstats.Stats(profile, stream=sys.stderr).sort_stats("tottime").print_stats(PROFILE_LINES)
 
 
+def options_of(given: argparse.Namespace) -> SnapshotOptions:
+    """Return the options of the snapshots. The number of workers is a constant of the program; here it is changed."""
+    if given.workers:
+        repository_writer.WORKERS = given.workers
+    parameters = FILES_PARAMETERS
+    if given.average:
+        average = given.average * 1024
+        parameters = Parameters(Algorithm.PHTE64, average // 2, average, average * 4)
+    return SnapshotOptions(host="benchmark", compression_level=given.level, parameters=parameters)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
@@ -114,8 +129,11 @@ def main() -> None:
     )
     parser.add_argument("source", type=Path)
     parser.add_argument("--profile", action="store_true")
+    parser.add_argument("--level", type=int, default=SnapshotOptions.compression_level)
+    parser.add_argument("--average", type=int, help="average chunk of files, in KiB")
+    parser.add_argument("--workers", type=int, help="threads that compress")
     given = parser.parse_args()
-    bench = Bench(given.folder)
+    bench = Bench(given.folder, options_of(given))
     if bench.restored.exists():
         shutil.rmtree(bench.restored)
     work: Callable[[Path], Report] = getattr(bench, given.step)

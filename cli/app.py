@@ -35,5 +35,8 @@ def _root(
     """Take the options before the command."""
 
 
-snapshot_app = group(app, "snapshot", text="Back something up: files, a stream, what a command prints.")
+snapshot_app = group(
+    app, "snapshot", text="Back something up: files, git repositories, a stream, what a command prints."
+)
+git_app = group(app, "git", text="Restore and verify git repositories.")
 key_app = group(app, "key", text="See and change who can open the repository.")

@@ -18,6 +18,7 @@ class Call:
     def __init__(self, output: Output) -> None:
         self.given = GlobalOptions()
         self.output = output
+        self._session: Session | None = None
 
     def take(self, given: GlobalOptions) -> None:
         """Take the global options that stood at one place of the command line; those further right come later."""
@@ -53,7 +54,14 @@ class Call:
             lambda _: read_credential(settings.key, self.output),
             self.places,
             operation=operation,
+            options=settings.storage,
         )
         for warning in session.warnings:
             self.output.warn(warning)
+        self._session = session
         return session
+
+    @property
+    def requests(self) -> dict[str, int]:
+        """What this call has asked of the storage's server, by kind; nothing of a directory."""
+        return {} if self._session is None else dict(sorted(self._session.requests.items()))

@@ -39,6 +39,6 @@ def cat(
         raise UsageError("cat writes the bytes themselves, so it has no --json")
     wanted = parse_path(path)
     session = call.open()
-    for data in read_content(session, which.find(session, manifest), wanted):
+    for data in read_content(session, which.find(session, manifest, output=call.output), wanted):
         call.output.write_bytes(data)
     return DONE

@@ -18,8 +18,18 @@ from pathlib import Path
 from repo_store.errors import Refused, UsageError
 
 FILE_NAME = "holdfast.toml"
-_PATHS = ("repository", "key_file", "passphrase_file", "cache_dir", "state_dir")
-_KEYS = (*_PATHS, "passphrase_command")
+_PATHS = ("repository", "key_file", "passphrase_file", "cache_dir", "state_dir", "s3_ca_bundle")
+STORAGE_KEYS = (
+    "limit_upload",
+    "limit_download",
+    "s3_endpoint",
+    "s3_region",
+    "s3_ca_bundle",
+    "s3_storage_class",
+    "s3_encryption",
+    "s3_kms",
+)
+_KEYS = (*dict.fromkeys((*_PATHS, "passphrase_command", *STORAGE_KEYS)),)
 _FILE_BYTES_MAX = 1024 * 1024
 
 

@@ -22,7 +22,7 @@ def doctor(call: Call) -> int:
     from engine.doctor import Verdict, examine
 
     session = call.open()
-    findings = examine(session, call.settings.location)
+    findings = examine(session, call.settings.location, call.settings.storage)
     problems = [finding for finding in findings if finding.verdict == Verdict.PROBLEM]
     warnings = [finding for finding in findings if finding.verdict == Verdict.WARNING]
     status = "problem" if problems else "warning" if warnings else "ok"

@@ -40,7 +40,7 @@ def init(
     checked_text(label, "--label")
     location = settings.location
     secret = new_secret(settings.key, call.output)
-    created = init_repository(location, secret, call.places, label=label)
+    created = init_repository(location, secret, call.places, label=label, options=settings.storage)
     ring = created.repository.ring
     written = settings.key.value if settings.key and settings.key.form is KeyForm.KEY_FILE else None
     document = sheet_document(location, ring.repository, ring.slot, created.key_file)

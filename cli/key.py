@@ -71,7 +71,7 @@ def _open(call: Call) -> "tuple[Repository, Credential]":
         credential = read_credential(call.settings.key, call.output)
         return credential
 
-    storage = open_storage(call.settings.location)
+    storage = open_storage(call.settings.location, call.settings.storage)
     repository = open_at(storage, ask, call.places, operation="key")
     for warning in repository.warnings:
         call.output.warn(warning)

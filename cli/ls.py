@@ -48,7 +48,7 @@ def ls(
 
     wanted = [parse_path(path) for path in paths or []]
     session = call.open()
-    found = which.find(session, manifest)
+    found = which.find(session, manifest, output=call.output)
     entries = list_entries(session, found, wanted)
     if call.output.json:
         _write_document(call.output, found, entries)

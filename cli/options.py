@@ -16,10 +16,11 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from cli.call import Call
-from cli.given import GLOBAL_PANEL, GlobalOptions
+from cli.given import GLOBAL_PANEL, STORAGE_PANEL, GlobalOptions
 from repo_store.errors import UsageError
 
 if TYPE_CHECKING:
+    from cli.output import Output
     from engine.selection import Selection
     from engine.session import Session
     from repo_store.manifest import Manifest
@@ -32,7 +33,7 @@ class Filters:
     series: Annotated[str | None, typer.Option(metavar="S", help="Only manifests of this series.")] = None
     source: Annotated[
         str | None,
-        typer.Option(metavar="KIND", help="Only manifests of this kind: files, stdin, command."),
+        typer.Option(metavar="KIND", help="Only manifests of this kind: files, stdin, command, git."),
     ] = None
     host: Annotated[str | None, typer.Option(metavar="H", help="Only manifests of this host.")] = None
     tag: Annotated[
@@ -59,18 +60,41 @@ class Which(Filters):
         ),
     ] = None
 
-    def find(self, session: "Session", which: str) -> "Manifest":
-        """Return the manifest that the user means. Raises UsageError unless there is exactly one."""
+    def find(self, session: "Session", which: str, *, output: "Output | None" = None) -> "Manifest":
+        """Return the manifest that the user means. Raises UsageError unless there is exactly one.
+
+        Given `output` to warn by, it may be one that is forgotten already, named by its whole id.
+        """
+        from engine.forget import find_forgotten
+
+        try:
+            return self.find_all(session, [which])[0]
+        except UsageError:
+            forgotten = None if output is None or self.at is not None else find_forgotten(session, which)
+            if forgotten is None or output is None:
+                raise
+        output.warn(f"manifest {which[:12]} is forgotten: a prune takes away what it needs")
+        return forgotten
+
+    def find_all(self, session: "Session", named: "list[str]") -> "list[Manifest]":
+        """Return the manifests that the user means, each once."""
         from engine.selection import parse_time, select_manifest
 
         at_ns = None if self.at is None else parse_time(self.at)
         manifests = session.read_manifests()
-        return select_manifest(manifests, which, at_ns=at_ns, selection=self.selection())
+        selection = self.selection()
+        found = [select_manifest(manifests, each, at_ns=at_ns, selection=selection) for each in named]
+        return list({manifest.id: manifest for manifest in found}.values())
 
 
 ManifestArgument = Annotated[
     str,
     typer.Argument(metavar="MANIFEST", help="A manifest id, a unique start of one, or `latest`."),
+]
+
+ManifestArguments = Annotated[
+    list[str],
+    typer.Argument(metavar="MANIFEST", help="Manifest ids, unique starts of them, or `latest`."),
 ]
 
 
@@ -159,7 +183,10 @@ def _parameters(kind: Any) -> list[inspect.Parameter]:
     ]
 
 
-_ORDER = ("init", "snapshot", "manifests", "show", "ls", "cat", "restore", "verify", "stats", "doctor", "key")
+_ORDER = (
+    *("init", "snapshot", "manifests", "show", "ls", "find", "cat", "diff", "mount", "restore", "verify"),
+    *("git", "tag", "hold", "forget", "prune", "stats", "doctor", "key"),
+)
 """The commands of the root in the order of the help, which typer would begin with those in no group."""
 
 
@@ -177,10 +204,10 @@ class _Grouped:
                     record = (parameter.metavar or parameter.name, parameter.help or "")
                 title = panel or f"{parameter.param_type_name.capitalize()}s"
                 sections.setdefault(title, []).append(record)
-        last = sections.pop(GLOBAL_PANEL, [])
+        last = [(title, sections.pop(title, [])) for title in (GLOBAL_PANEL, STORAGE_PANEL)]
         if isinstance(self, TyperGroup):
             self.format_commands(context, formatter)
-        for title, records in [*sections.items(), (GLOBAL_PANEL, last)]:
+        for title, records in [*sections.items(), *last]:
             if records:
                 with formatter.section(title):
                     formatter.write_dl(records)

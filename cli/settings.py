@@ -10,9 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
-from cli.config_file import ConfigFile, find_config_file, home_directory
+from cli.config_file import STORAGE_KEYS, ConfigFile, find_config_file, home_directory
 from cli.given import GlobalOptions
+from cli.rate import parse_rate
 from repo_store.errors import UsageError
+from repo_store.s3_options import S3Options
 
 _NO_REPOSITORY_HINT = "use --repository, HOLDFAST_REPOSITORY, or `repository` in holdfast.toml"
 
@@ -43,6 +45,8 @@ class Settings:
     key: KeySource | None
     cache_dir: str
     state_dir: str
+    storage: S3Options = field(default_factory=S3Options)
+    """How the storage is reached; of a directory only the limits of transfer count."""
     warnings: tuple[str, ...] = ()
 
     @property
@@ -67,6 +71,26 @@ def resolve(given: GlobalOptions, environment: Mapping[str, str]) -> Settings:
         key=_key(given, environment, config),
         cache_dir=first("cache_dir") or home_directory(environment, "XDG_CACHE_HOME", ".cache"),
         state_dir=first("state_dir") or home_directory(environment, "XDG_STATE_HOME", ".local/state"),
+        storage=_storage({name: first(name) for name in STORAGE_KEYS}),
+    )
+
+
+def _storage(texts: Mapping[str, str | None]) -> S3Options:
+    """Return how the storage is reached. Raises UsageError for what makes no sense."""
+
+    def rate(name: str) -> int | None:
+        text = texts[name]
+        return parse_rate(text, name.replace("_", " ")) if text else None
+
+    return S3Options(
+        endpoint=texts["s3_endpoint"],
+        region=texts["s3_region"],
+        ca_bundle=texts["s3_ca_bundle"],
+        storage_class=texts["s3_storage_class"],
+        encryption=texts["s3_encryption"],
+        kms_key_id=texts["s3_kms"],
+        upload_bytes_per_second=rate("limit_upload"),
+        download_bytes_per_second=rate("limit_download"),
     )
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def show(call: Call, manifest: ManifestArgument, which: Which) -> int:
     """Show one snapshot: when, of what, with which options, and what could not be read."""
     session = call.open()
-    found = which.find(session, manifest)
+    found = which.find(session, manifest, output=call.output)
     forks = [
         other.id.hex()
         for other in session.read_manifests().live

@@ -14,6 +14,7 @@ from cli.output import count, duration, size
 from repo_store.errors import UsageError
 
 if TYPE_CHECKING:
+    from engine.git_snapshot import GitSnapshotResult
     from engine.problems import Problem
     from engine.snapshot_run import SnapshotOptions, SnapshotResult
 
@@ -65,8 +66,14 @@ class SnapshotChoices:
         )
 
 
-def report_snapshot(call: Call, result: "SnapshotResult") -> int:
-    """Print what a snapshot came to and return the exit code."""
+def report_snapshot(
+    call: Call,
+    result: "SnapshotResult | GitSnapshotResult",
+    more: "dict[str, Any] | None" = None,
+    *,
+    of: tuple[str, str] = ("file", "files"),
+) -> int:
+    """Print what a snapshot came to, with the keys of `more` and its files called `of`; return the exit code."""
     from engine.problems import CHANGED_WHILE_READ, ProblemKind, printable_path
 
     manifest, output = result.manifest, call.output
@@ -77,11 +84,13 @@ def report_snapshot(call: Call, result: "SnapshotResult") -> int:
     document = manifest_document(manifest) | {
         "problems": [problem_document(problem) for problem in problems],
         "changed_while_reading": [printable_path(problem.path) for problem in changed],
+        "requests": call.requests,
+        **(more or {}),
     }
     output.document(document)
     statistics = manifest.statistics
     output.remark(
-        f"snapshot {manifest.id.hex()[:12]}: {count(statistics['files'], 'file')}, {size(statistics['bytes'])}; "
+        f"snapshot {manifest.id.hex()[:12]}: {count(statistics['files'], *of)}, {size(statistics['bytes'])}; "
         f"{size(statistics['new_bytes'])} new, {size(statistics['stored_bytes'])} stored, "
         f"in {duration((manifest.end - manifest.start) / 1e9)}"
     )

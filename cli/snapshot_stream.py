@@ -13,6 +13,9 @@ from cli.progress import watched
 from cli.snapshot_report import SnapshotChoices, report_snapshot
 from repo_store.errors import UsageError
 
+Tar = Annotated[
+    bool, typer.Option("--tar", help="Split a tar stream: every member is stored and restored by itself.")
+]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The name of the stream, like app.sql.")]
 
 
@@ -22,12 +25,14 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="The name of the strea
     examples="""
     mysqldump app | holdfast snapshot stdin app.sql
     holdfast snapshot stdin app.sql <dump.sql
+    docker export web | holdfast snapshot stdin web.tar --tar
     """,
 )
-def stdin(call: Call, choices: SnapshotChoices, name: Name) -> int:
+def stdin(call: Call, choices: SnapshotChoices, name: Name, tar: Tar = False) -> int:
     """Back up what is read from standard input.
 
     If the program before the pipe fails, holdfast cannot know it; `holdfast snapshot command` can.
+    With --tar a stream that is damaged or breaks off makes no snapshot.
     """
     from engine.stream_snapshot import snapshot_stdin
 
@@ -39,7 +44,7 @@ def stdin(call: Call, choices: SnapshotChoices, name: Name) -> int:
     session = call.open("write")
     with watched(call.output, f"snapshot of {name}") as progress:
         result = snapshot_stdin(
-            session, os.fsencode(name), sys.stdin.fileno(), options=options, progress=progress
+            session, os.fsencode(name), sys.stdin.fileno(), tar=tar, options=options, progress=progress
         )
     return report_snapshot(call, result)
 
@@ -49,7 +54,7 @@ def stdin(call: Call, choices: SnapshotChoices, name: Name) -> int:
     "command",
     examples="""
     holdfast snapshot command app.sql -- pg_dump -Fc app
-    holdfast snapshot command settings.tar -- tar -c /etc
+    holdfast snapshot command settings.tar --tar -- tar -c /etc
     """,
 )
 def run_command(
@@ -57,6 +62,7 @@ def run_command(
     choices: SnapshotChoices,
     name: Name,
     argv: Annotated[list[str], typer.Argument(metavar="-- CMD", help="The command and its arguments.")],
+    tar: Tar = False,
 ) -> int:
     """Run a command and back up what it prints.
 
@@ -68,5 +74,7 @@ def run_command(
     options = choices.options()
     session = call.open("write")
     with watched(call.output, f"snapshot of {name}") as progress:
-        result = snapshot_command(session, os.fsencode(name), argv, options=options, progress=progress)
+        result = snapshot_command(
+            session, os.fsencode(name), argv, tar=tar, options=options, progress=progress
+        )
     return report_snapshot(call, result)

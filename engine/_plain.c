@@ -1,5 +1,5 @@
 /*
- * Plain files, many in one call: the system calls of a walk, a read and a restore that cost too much one by one.
+ * Plain files, many in one call: the system calls of a walk and a read that cost too much one by one.
  *
  * Each function does for a run of files what Python does for one, without the interpreter lock, and only where
  * nothing is out of the ordinary. At the first file that is (an error, an extended attribute, a hole, another
@@ -28,8 +28,6 @@
 #define NS 1000000000
 #define BLOCK_BYTES 512 /* the unit of st_blocks, whatever the file system's own */
 #define LOOKS_MAX 128 /* names in one call: most directories, and little to do again where all are directories */
-#define HOLE_BYTES 4096 /* as in engine/target_file.py */
-#define KEEP -1
 #define KINDS 16
 #define NO_KIND 0xff
 
@@ -248,93 +246,7 @@ static PyObject *read_files(PyObject *module, PyObject *args)
     return PyErr_Occurred() ? NULL : PyLong_FromSsize_t(done);
 }
 
-/* What a restored file is to be. An owner or group of -1 stays as it is. */
-struct made {
-    char *name;
-    const uint8_t *content;
-    int64_t size, mtime;
-    long long uid, gid;
-    unsigned mode;
-};
-
-static int is_owner(long long id)
-{
-    return id >= KEEP && id < UINT32_MAX;
-}
-
-/* Return 1 if the content has a block of zeros that is to become a hole. */
-static int has_hole(const struct made *made)
-{
-    for (int64_t at = 0; at + HOLE_BYTES <= made->size; at += HOLE_BYTES) {
-        const uint8_t *block = made->content + at;
-        if (block[0] == 0 && memcmp(block, block + 1, HOLE_BYTES - 1) == 0)
-            return 1;
-    }
-    return 0;
-}
-
-static int write_whole(int file, const uint8_t *content, int64_t size)
-{
-    for (int64_t at = 0; at < size;) {
-        ssize_t count = pwrite(file, content + at, (size_t)(size - at), at);
-        if (count <= 0)
-            return 0;
-        at += count;
-    }
-    return 1;
-}
-
-/* Create the file with its content and metadata. Return 0, and leave nothing behind, if anything is refused. */
-static int create_plain(int directory, const struct made *made)
-{
-    struct timespec times[2];
-    if (!is_owner(made->uid) || !is_owner(made->gid) || has_hole(made))
-        return 0;
-    int file = openat(directory, made->name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-    if (file < 0)
-        return 0;
-    times[0].tv_sec = (time_t)(made->mtime / NS - (made->mtime % NS < 0));
-    times[0].tv_nsec = (long)(made->mtime - (int64_t)times[0].tv_sec * NS);
-    times[1] = times[0];
-    /* The owner before the mode: chown takes the set-id bits away. The times last: all else changes them. */
-    int good = write_whole(file, made->content, made->size) &&
-               ((made->uid == KEEP && made->gid == KEEP) ||
-                fchown(file, (uid_t)made->uid, (gid_t)made->gid) == 0) &&
-               fchmod(file, (mode_t)made->mode) == 0 && futimens(file, times) == 0;
-    if (close(file) != 0)
-        good = 0;
-    if (!good)
-        unlinkat(directory, made->name, 0);
-    return good;
-}
-
-static PyObject *create_file(PyObject *module, PyObject *args)
-{
-    int directory, good;
-    PyObject *name;
-    Py_buffer content;
-    struct made made = {0};
-    long long mtime;
-    (void)module;
-    if (!PyArg_ParseTuple(args, "iSy*LLIL", &directory, &name, &content, &made.uid, &made.gid, &made.mode, &mtime))
-        return NULL;
-    good = PyBytes_AsStringAndSize(name, &made.name, NULL) == 0; /* refuses a NUL within */
-    if (good) {
-        made.content = content.buf;
-        made.size = content.len;
-        made.mtime = mtime;
-        Py_BEGIN_ALLOW_THREADS
-        good = create_plain(directory, &made);
-        Py_END_ALLOW_THREADS
-    }
-    PyBuffer_Release(&content);
-    return PyErr_Occurred() ? NULL : PyBool_FromLong(good);
-}
-
 static PyMethodDef methods[] = {
-    {"create_file", create_file, METH_VARARGS,
-     "create_file(directory_fd, name, content, uid, gid, mode, mtime_ns) -> done: create a file whole, with its\n"
-     "metadata; where that is not possible, or it should have holes, nothing is left behind."},
     {"look", look, METH_VARARGS,
      "look(directory_fd, names, start, kinds) -> rows: lstat names from start on; the last row is that of a\n"
      "directory, or None for a name that is not plain, or the last that fits into one call."},

@@ -10,6 +10,3 @@ def look(
 def read_files(
     directory_fd: int, entries: tuple[Entry, ...], target: Buffer, euid: int, xattrs: bool, /
 ) -> int: ...
-def create_file(
-    directory_fd: int, name: bytes, content: Buffer, uid: int, gid: int, mode: int, mtime_ns: int, /
-) -> bool: ...

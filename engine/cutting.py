@@ -5,6 +5,7 @@ has holes, the cutting starts anew behind each: a hole is written down as such a
 """
 
 from collections.abc import Callable, Iterable
+from itertools import chain, pairwise
 
 from chunker import Chunker
 from repo_store.chunk_writer import ChunkWriter
@@ -99,9 +100,8 @@ def _settle(
     chunks: ChunkWriter, content: ContentBuilder, at: int, start: int, cuts: Iterable[int]
 ) -> tuple[int, int]:
     """Give the chunks that end at the stream offsets `cuts` their ids; the first begins at view[at], offset `start`."""
-    for cut in cuts:
-        length = cut - start
-        content.add(chunks.settle(at, length), length)
-        at += length
-        start = cut
-    return at, start
+    lengths = [cut - before for before, cut in pairwise(chain((start,), cuts))]
+    for chunk_id, length in zip(chunks.settle_all(at, lengths), lengths, strict=True):
+        content.add(chunk_id, length)
+    total = sum(lengths)
+    return at + total, start + total

@@ -6,6 +6,7 @@ are a day old. It judges; `verify` proves.
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -14,6 +15,8 @@ from repo_store.errors import HoldfastError
 from repo_store.key_ops import OK, list_slots
 from repo_store.local_storage import LocalStorage
 from repo_store.probe import probe
+from repo_store.s3_options import S3Options
+from repo_store.storage import Storage
 
 _PENDING_OLD_NS = 24 * 60 * 60 * 1_000_000_000
 _CLOCK_APART_NS = 5 * 60 * 1_000_000_000
@@ -37,19 +40,19 @@ class Finding:
     hint: str | None = None
 
 
-def examine(session: Session, location: str) -> list[Finding]:
+def examine(session: Session, location: str, options: S3Options | None = None) -> list[Finding]:
     """Return what there is to say about the repository, the good included. Raises StorageError if it is unreachable."""
     return [
-        *_storage(session, location),
+        *_storage(session, lambda: open_storage(location, options)),
         *_keys(session),
         *_leftovers(session),
         *(Finding("opening", Verdict.WARNING, warning) for warning in session.warnings),
     ]
 
 
-def _storage(session: Session, location: str) -> list[Finding]:
+def _storage(session: Session, open_again: Callable[[], Storage]) -> list[Finding]:
     findings = []
-    for result in probe(session.storage, lambda: open_storage(location)):
+    for result in probe(session.storage, open_again):
         verdict = Verdict.OK if result.ok else Verdict.PROBLEM
         findings.append(Finding(f"storage: {result.what}", verdict, result.detail))
     newest = max((info.modified_ns for info in session.storage.list("config/")), default=0)

@@ -6,9 +6,10 @@ makes the snapshot incomplete; the rest is stored all the same.
 """
 
 import os
-from collections.abc import Iterable, Mapping
-from itertools import accumulate, takewhile
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from enum import Enum
+from itertools import accumulate, groupby, islice, takewhile
+from typing import Any, cast
 
 from engine.collector import collecting_rarely
 from engine.cutting import cut_sparse, cut_stream
@@ -18,10 +19,10 @@ from engine.session import Session
 from engine.snapshot_run import SnapshotOptions, SnapshotResult, SnapshotRun
 from engine.sources.directory import Directory
 from engine.sources.files import BATCH_ENTRIES_MAX, FileTree, WalkOptions
-from engine.sources.metadata import new_tuple
 from engine.sources.reading import NotAFile, data_extents, has_changed, open_file, read_into, unstable
 from engine.sources.roots import Root, plan_roots
 from engine.sources.unchanged import carried, trusted_before, unchanged
+from repo_store._entries import unchanged as unchanged_entries
 from repo_store.chunk_writer import FRAME_BYTES
 from repo_store.content import ContentBuilder
 from repo_store.entry import Entry, EntryKind, Path
@@ -66,6 +67,12 @@ def snapshot_files(
         return run.finish()
 
 
+class _Treatment(Enum):
+    """What becomes of an entry: taken over as it was, read together with its neighbours, or dealt with alone."""
+
+    KNOWN, PLAIN, SINGLE = range(3)
+
+
 class _FilesRun:
     """The walk of one snapshot, with what it must remember on the way."""
 
@@ -73,7 +80,6 @@ class _FilesRun:
         self._run = run
         self._tree = FileTree(roots, walk, run.report)
         self._chunks = run.writer.data
-        self._add_to_tree = run.tree.add
         self._small_max = run.options.parameters.size_min
         self._cut_key = run.session.ring.tree_cut_key
         self._linked: dict[int, Entry] = {}
@@ -95,34 +101,70 @@ class _FilesRun:
 
     def store(self) -> None:
         """Walk everything and hand each entry to the tree."""
-        run, small_max = self._run, self._small_max
+        run = self._run
         for directory, entries in self._tree.batches():
             if run.tick():
                 self._chunks.finish_frame()
                 run.checkpoint()
-            path = directory.path
-            plain: list[Entry] = []  # files to be read together; they come before whatever follows them
-            for entry in entries:
-                previous = self._cursor.advance((*path, entry[0])) if self._cursor else None
-                is_file = entry[1] == _FILE
-                stored = None if previous is None else self._reuse(previous, entry)
-                if stored is None and is_file and entry[8] <= small_max and entry[10] is None and path:
-                    plain.append(entry)
-                    continue
-                if plain:
-                    self._store_plain(directory, plain)
-                    plain = []
-                if stored is None:
-                    read = self._store_file if is_file else self._tree.read_extra
-                    stored = read(directory, entry)
-                if stored is not None:
-                    self._add(path, stored)
-            if plain:
-                self._store_plain(directory, plain)
+            self._store_batch(directory, entries)
+
+    def _store_batch(self, directory: Directory, entries: list[Entry]) -> None:
+        """Store consecutive entries of one directory: what is known as it was, small files together, the rest singly."""
+        known = self._taken_over(directory.path, entries)
+        if None not in known:
+            self._add_all(directory.path, cast(list[Entry], known))
+            return
+
+        def treatment(at: int) -> _Treatment:
+            entry = entries[at]
+            if known[at] is not None:
+                return _Treatment.KNOWN
+            is_plain = entry[1] == _FILE and entry[8] <= self._small_max and entry[10] is None
+            return _Treatment.PLAIN if is_plain and directory.path else _Treatment.SINGLE
+
+        for kind, group in groupby(range(len(entries)), treatment):
+            places = list(group)
+            part = slice(places[0], places[-1] + 1)
+            if kind == _Treatment.KNOWN:
+                self._add_all(directory.path, cast(list[Entry], known[part]))
+            elif kind == _Treatment.PLAIN:
+                self._store_plain(directory, entries[part])
+            else:
+                for entry in entries[part]:
+                    self._store_single(directory, entry)
+
+    def _taken_over(self, path: Path, entries: list[Entry]) -> Sequence[Entry | None]:
+        """Return for each entry what it becomes if it is unchanged, None if it must be looked at."""
+        if self._cursor is None:
+            return [None] * len(entries)
+        previous = self._cursor.advance_all(path, [entry[0] for entry in entries])
+        quickly = previous if self._run.writer.all_intact else [None] * len(entries)
+        known = unchanged_entries(quickly, entries, self._trusted)
+        return [
+            self._reuse(before, entry) if same is None and before is not None else same
+            for before, entry, same in zip(previous, entries, known, strict=True)
+        ]
+
+    def _add_all(self, path: Path, entries: list[Entry], contents: list[bytes] | None = None) -> None:
+        """Hand entries to the tree; `contents`, if given, are the ids (or empty) that belong into them."""
+        done, count = 0, len(entries)
+        progress = self._run.progress
+        while done < count:
+            end = self._run.tree.add_all(path, entries, contents, done)
+            files = [entry[8] for entry in islice(entries, done, end) if entry[1] == _FILE]
+            progress.files += len(files)
+            progress.bytes += sum(files)
+            if end < count:
+                entry = entries[end]
+                if contents is not None:
+                    entry = entry._replace(content=contents[end] or None)
+                self._add(path, entry)
+                end += 1
+            done = end
 
     def _add(self, path: Path, stored: Entry) -> None:
         try:
-            self._add_to_tree(path, stored)
+            self._run.tree.add(path, stored)
         except SourceError as error:
             self._run.report(Problem((*path, stored.name), str(error)))
             return
@@ -130,6 +172,12 @@ class _FilesRun:
             progress = self._run.progress
             progress.files += 1
             progress.bytes += stored[8]
+
+    def _store_single(self, directory: Directory, entry: Entry) -> None:
+        read = self._store_file if entry[1] == _FILE else self._tree.read_extra
+        stored = read(directory, entry)
+        if stored is not None:
+            self._add(directory.path, stored)
 
     def _store_plain(self, directory: Directory, entries: list[Entry]) -> None:
         """Read small files of one directory, as many at once as the frame has room for.
@@ -145,16 +193,13 @@ class _FilesRun:
             group = entries[start : start + len(ends)]
             count = self._tree.read_plain(directory, tuple(group), chunks.view[at : at + ends[-1]])
             ids = chunks.settle_all(at, sizes[:count])
-            for entry, chunk_id in zip(group, ids, strict=False):
-                self._add(directory.path, new_tuple(Entry, (*entry[:9], chunk_id or None, None)))
+            self._add_all(directory.path, group[:count], ids)
             start += count
             self._together = min(2 * self._together, BATCH_ENTRIES_MAX)
             if count < len(group):
                 # Where all files are special, as with labels on each, no effort is spent on the ones behind it.
                 self._together = max(1, count)
-                stored = self._store_file(directory, entries[start])
-                if stored is not None:
-                    self._add(directory.path, stored)
+                self._store_single(directory, entries[start])
                 start += 1
 
     def _reuse(self, previous: Entry, entry: Entry) -> Entry | None:

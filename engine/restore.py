@@ -6,25 +6,31 @@ chunk's id is computed again before it is written. What cannot be restored is na
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
+from threading import Lock
+from types import TracebackType
 
 from engine.collector import collecting_rarely
 from engine.problems import Problem, ProblemKind
-from engine.progress import Progress
+from engine.progress import Interrupted, Progress
 from engine.reading_back import not_there
 from engine.session import Session
 from engine.sources.owners import OwnerNames
-from engine.target import Target, TargetOptions
+from engine.target import Target, TargetOptions, Whole
 from engine.target_file import TargetFile
-from repo_store.chunk_reader import ChunkReader
+from repo_store.chunk_reader import ChunkReader, Found
 from repo_store.content import content_pairs
 from repo_store.entry import HOLE, Entry, EntryKind, Path
-from repo_store.errors import HoldfastError, ObjectDamaged
+from repo_store.errors import HoldfastError, ObjectDamaged, ObjectMissing
 from repo_store.manifest import Manifest
 from repo_store.tree_reader import LostNode, lookup, subtree
 
-BATCH_PIECES_MAX = 50_000
-"""Chunks asked for together: about 20 MB of bookkeeping, and 3 GB of content at 64 KiB."""
+BATCH_PIECES_MAX = 32_768
+"""Chunks asked for together: about 10 MB of bookkeeping, twice: one batch is fetched while the next is gathered."""
+BATCH_PIECES_FIRST = 4_096
+"""The first batch is small, so that there is something to fetch at once; each next one is twice as large."""
 
 _FILE, _DIRECTORY, _STREAM = int(EntryKind.FILE), int(EntryKind.DIRECTORY), int(EntryKind.STREAM)
 
@@ -46,7 +52,7 @@ class RestoreResult:
 
 @dataclass(eq=False, slots=True)
 class _File:
-    """A file under way: how many of its pieces are missing still, whether any is lost, whether it was written whole."""
+    """A file under way: how many of its pieces are missing still, whether all are asked for, whether any is lost."""
 
     path: Path
     entry: Entry
@@ -55,10 +61,10 @@ class _File:
     target: TargetFile | None = None
     lost: str | None = None
     skipped: bool = False
-    written: bool = False
 
 
-_Piece = tuple[_File, int, int]  # file, offset, length
+_Piece = tuple[_File, int, int] | tuple[Path, Entry]
+"""Where a chunk belongs: file, offset, length; or a file of this one chunk."""
 
 
 @collecting_rarely()
@@ -78,18 +84,22 @@ def restore_manifest(
     """
     progress = progress or Progress()
     result = RestoreResult(manifest)
-    entries = _entries(session, manifest, paths, result.problems.append)
+    entries = chosen_entries(session, manifest, paths, result.problems.append)
     progress.bytes_total = manifest.statistics.get("bytes", 0) if not paths else 0
     progress.files_total = manifest.statistics.get("files", 0) if not paths else 0
-    names = OwnerNames(dict(manifest.owners.get("users", ())), dict(manifest.owners.get("groups", ())))
-    with Target(to, options or TargetOptions(), names, result.problems.append) as target:
-        restore = _Restore(session.reader, target, result, progress)
-        restore.run(entries)
+    with Target(to, options or TargetOptions(), owner_names_of(manifest), result.problems.append) as target:
+        with _Restore(session.reader, target, result, progress) as restore:
+            restore.run(entries)
         target.finish()
     return result
 
 
-def _entries(
+def owner_names_of(manifest: Manifest) -> OwnerNames:
+    """Return the names that the host of the snapshot had for owners."""
+    return OwnerNames(dict(manifest.owners.get("users", ())), dict(manifest.owners.get("groups", ())))
+
+
+def chosen_entries(
     session: Session, manifest: Manifest, paths: Sequence[Path], report: Callable[[Problem], None]
 ) -> Iterator[tuple[Path, Entry]]:
     """Yield what is to be restored in order; the directories above a chosen path come with it."""
@@ -101,7 +111,7 @@ def _entries(
     get, root = session.reader.get_node, manifest.root
     if not paths:
         return iter(()) if root is None else subtree(get, root, (), on_damage=lost)
-    wanted = _outermost(paths)
+    wanted = outermost(paths)
     above: dict[Path, Entry] = {}
     for path in wanted:
         found = None if root is None else lookup(get, root, path)
@@ -130,7 +140,7 @@ def _chosen(
             yield from subtree(session.reader.get_node, manifest.root, path, on_damage=lost)
 
 
-def _outermost(paths: Iterable[Path]) -> list[Path]:
+def outermost(paths: Iterable[Path]) -> list[Path]:
     """Return the paths in order, without those below another of them."""
     kept: list[Path] = []
     for path in sorted(set(paths)):
@@ -140,6 +150,8 @@ def _outermost(paths: Iterable[Path]) -> list[Path]:
 
 
 class _Restore:
+    """One restore. The main thread walks through the entries; what it gathers, a sweep fetches behind it."""
+
     def __init__(
         self, reader: ChunkReader, target: Target, result: RestoreResult, progress: Progress
     ) -> None:
@@ -150,7 +162,21 @@ class _Restore:
         self._first_links: dict[int, tuple[Path, Entry]] = {}
         self._pieces: dict[bytes, list[_Piece]] = {}
         self._count = 0
+        self._batch = min(BATCH_PIECES_FIRST, BATCH_PIECES_MAX)
         self._deferred: list[tuple[Path, Entry]] = []
+        self._lock = Lock()  # held while files under way or counts are changed
+        self._sweeps = ThreadPoolExecutor(1, "sweep")
+        self._sweep: Future[None] | None = None
+        self._failed = False
+
+    def __enter__(self) -> "_Restore":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._failed = error is not None
+        self._sweeps.shutdown()
 
     def run(self, entries: Iterable[tuple[Path, Entry]]) -> None:
         """Restore all entries."""
@@ -194,72 +220,127 @@ class _Restore:
             self._add_file(path, entry)
 
     def _add_file(self, path: Path, entry: Entry) -> None:
-        if entry.content is None:
+        content = entry.content
+        if content is None:
             if self._target.write_file(path, entry, b""):
-                self._done(entry)
-            return
-        file = _File(path, entry)
-        offset = 0
+                self._done([entry])
+        elif isinstance(content, bytes) and content != HOLE:
+            self._want(content, (path, entry))
+        else:
+            self._add_pieces(_File(path, entry))
+
+    def _want(self, chunk_id: bytes, piece: _Piece) -> None:
+        self._pieces.setdefault(chunk_id, []).append(piece)
+        self._count += 1
+        if self._count >= self._batch:
+            self._start_fetching()
+
+    def _add_pieces(self, file: _File) -> None:
+        offset, error = 0, None
         try:
-            for chunk_id, length in content_pairs(self._reader.get_node, entry):
+            for chunk_id, length in content_pairs(self._reader.get_node, file.entry):
                 if chunk_id != HOLE:
-                    self._pieces.setdefault(chunk_id, []).append((file, offset, length))
-                    file.missing += 1
-                    self._count += 1
+                    with self._lock:
+                        file.missing += 1
+                    self._want(chunk_id, (file, offset, length))
                 offset += length
-                if self._count >= BATCH_PIECES_MAX:
-                    self._fetch()
-        except HoldfastError as error:
-            file.lost = str(error)
-        file.complete = True
-        if not file.missing and not file.written:
+        except (ObjectDamaged, ObjectMissing) as damage:
+            error = damage
+        with self._lock:
+            file.lost = file.lost or (str(error) if error else None)
+            file.complete = True
+            ready = not file.missing
+        if ready:
             self._finish(file)
+
+    def _start_fetching(self) -> None:
+        """Fetch the chunks asked for behind the walk, once those asked for before are there."""
+        self._await_sweep()
+        pieces, self._pieces, self._count = self._pieces, {}, 0
+        self._batch = min(2 * self._batch, BATCH_PIECES_MAX)
+        if pieces:
+            self._sweep = self._sweeps.submit(self._reader.sweep, pieces, partial(self._take, pieces))
+
+    def _await_sweep(self) -> None:
+        sweep, self._sweep = self._sweep, None
+        if sweep is not None:
+            sweep.result()
 
     def _fetch(self) -> None:
         """Fetch the chunks asked for and write them where they belong."""
-        pieces, self._pieces, self._count = self._pieces, {}, 0
-        for chunk_id, data in self._reader.read_chunks(list(pieces)):
-            self._progress.check_stop()
-            for file, offset, length in pieces[chunk_id]:
-                self._write(file, offset, length, data)
+        self._start_fetching()
+        self._await_sweep()
+
+    def _take(self, pieces: dict[bytes, list[_Piece]], found: Sequence[Found]) -> None:
+        """Write chunks where they belong; in any thread, several at once."""
+        self._progress.check_stop()
+        if self._failed:
+            raise Interrupted("interrupted")
+        whole: list[Whole] = []
+        for chunk_id, data in found:
+            for piece in pieces[chunk_id]:
+                if len(piece) == 3:
+                    self._write(*piece, data)
+                elif isinstance(data, HoldfastError):
+                    self._lose(piece[0], str(data))
+                elif len(data) != piece[1].size:
+                    self._lose(piece[0], _wrong_length(data, piece[1].size))
+                else:
+                    whole.append((*piece, data))
+        if whole:
+            self._done(self._target.write_files(whole))
 
     def _write(self, file: _File, offset: int, length: int, data: memoryview | HoldfastError) -> None:
-        file.missing -= 1
+        lost = None
         if isinstance(data, HoldfastError):
-            file.lost = file.lost or str(data)
+            lost = str(data)
         elif len(data) != length:
-            file.lost = f"a chunk has {len(data)} bytes where {length} belong"
-        elif length == file.entry.size:
-            file.written = True
-            if self._target.write_file(file.path, file.entry, data):
-                self._done(file.entry)
-            return
-        elif file.lost is None and not file.skipped:
+            lost = _wrong_length(data, length)
+        elif (target := self._open(file)) is not None:
+            try:
+                target.write_at(offset, data)
+            except ObjectDamaged as error:
+                lost = str(error)
+        with self._lock:
+            file.lost = file.lost or lost
+            file.missing -= 1
+            ready = not file.missing and file.complete
+        if ready:
+            self._finish(file)
+
+    def _open(self, file: _File) -> TargetFile | None:
+        """Return the file to write to, made by whoever comes first; None if it is lost or was a Problem."""
+        with self._lock:
+            if file.lost is not None or file.skipped:
+                return None
             if file.target is None:
                 file.target = self._target.make_file(file.path, file.entry)
                 file.skipped = file.target is None
-            if file.target is not None:
-                try:
-                    file.target.write_at(offset, data)
-                except ObjectDamaged as error:
-                    file.lost = str(error)
-        if not file.missing and file.complete:
-            self._finish(file)
+            return file.target
 
     def _finish(self, file: _File) -> None:
+        """Give the file its metadata, or take it away if it is not whole. By one thread, when nothing is missing."""
         if file.lost is not None:
             if file.target is not None:
                 file.target.discard()
-            self._result.problems.append(Problem(file.path, f"lost: {file.lost}", ProblemKind.DAMAGED))
+            self._lose(file.path, file.lost)
             return
-        if file.target is None and not file.skipped:  # nothing but holes
-            file.target = self._target.make_file(file.path, file.entry)
-        if file.target is not None:
-            file.target.finish()
-            self._done(file.entry)
+        target = self._open(file)  # made only now if it has nothing but holes
+        if target is not None:
+            target.finish()
+            self._done([file.entry])
 
-    def _done(self, entry: Entry) -> None:
-        self._result.files += 1
-        self._result.bytes += entry.size
-        self._progress.files += 1
-        self._progress.bytes += entry.size
+    def _lose(self, path: Path, why: str) -> None:
+        self._result.problems.append(Problem(path, f"lost: {why}", ProblemKind.DAMAGED))
+
+    def _done(self, entries: Sequence[Entry]) -> None:
+        size = sum(entry.size for entry in entries)
+        with self._lock:
+            self._result.files += len(entries)
+            self._result.bytes += size
+            self._progress.files += len(entries)
+            self._progress.bytes += size
+
+
+def _wrong_length(data: memoryview, length: int) -> str:
+    return f"a chunk has {len(data)} bytes where {length} belong"

@@ -30,6 +30,9 @@ from repo_store.tree_node import TreeRoot
 CHECKPOINT_SECONDS = 15 * 60
 CHECKPOINT_BYTES = 8 * 1024**3
 _ENDED, _UNENDED = ("complete", "incomplete"), ("partial",)
+_COMMIT_REQUESTS = 7
+"""What a commit takes: a pending that is put, dated and deleted, the config listed and read, gc/ listed once
+again, the manifest."""
 FILES_PARAMETERS = Parameters(Algorithm.PHTE64, 32 * 1024, 64 * 1024, 256 * 1024)
 
 
@@ -76,13 +79,21 @@ class SnapshotRun:
             session.index,
             session.reader.get_node,
             level=options.compression_level,
+            generations=session.generations,
+            cache_dir=session.cache_dir,
         )
+        for name, reason in self.writer.unread_ledger.items():
+            self.report(
+                Problem((), f"{name}: {reason}: what it says of damage is not known", ProblemKind.NOTE)
+            )
+        session.generations = None  # a second run of the session looks anew
         try:
-            manifests = session.read_manifests()
+            manifests = session.read_manifests(notes=False)
             self.previous = manifests.newest(self.series, statuses=_ENDED + _UNENDED)
             self.base = manifests.newest(
                 self.series, statuses=_ENDED, signed_by=self._is_trusted
             ) or manifests.newest(self.series, statuses=_UNENDED, signed_by=self._is_trusted)
+            session.reader.walks = self.base is not None
             self.chunker = Chunker(options.parameters, session.ring.chunker_key)
             self.tree = TreeBuilder(session.ring.tree_cut_key, self.writer.put_node)
         except BaseException:
@@ -145,6 +156,7 @@ class SnapshotRun:
             seen=self.writer.generations,
             rescue=rescuer.rescue,
             recheck=lambda: session.repository.refresh("write"),
+            keep=session.manifest_cache.put,
         )
         self.previous = committed
         return committed
@@ -177,6 +189,7 @@ class SnapshotRun:
                 "bytes": self.progress.bytes,
                 "new_bytes": self.writer.data.new_bytes,
                 "stored_bytes": self.writer.stored_bytes,
+                **self._requests(),
             },
             problems=[
                 (printable_path(problem.path), problem.message)
@@ -188,6 +201,11 @@ class SnapshotRun:
             tools={"holdfast": VERSION, "python": platform.python_version()},
         )
         return replace(manifest, **self.details)
+
+    def _requests(self) -> dict[str, int]:
+        """Return the requests of this run, its last ones counted in: those that store the manifest itself."""
+        so_far = self.session.requests.total()
+        return {"requests": so_far + _COMMIT_REQUESTS} if so_far else {}
 
 
 VERSION = "0.1.0"

@@ -1,8 +1,8 @@
 """Snapshot of one stream: standard input, or what a command prints.
 
-The stream becomes a manifest with one entry. A command belongs to the run: it is started here, its exit
-status decides, and a status other than 0 or a signal means no manifest: half a dump must never look like a
-backup. What was stored until then is garbage that the next run reuses.
+The stream becomes a manifest with one entry, or a tar stream one with an entry for each member. A command belongs to
+the run: it is started here, its exit status decides, and a status other than 0 or a signal means no manifest: half a
+dump must never look like a backup. What was stored until then is garbage that the next run reuses.
 """
 
 import os
@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
-from engine.cutting import cut_stream
+from engine.cutting import ReadInto, cut_stream
 from engine.problems import printable, reason
 from engine.progress import Interrupted, Progress
 from engine.session import Session
@@ -35,13 +35,14 @@ def snapshot_stdin(
     name: bytes,
     fd: int,
     *,
+    tar: bool = False,
     options: SnapshotOptions | None = None,
     progress: Progress | None = None,
 ) -> SnapshotResult:
-    """Back up everything that can be read from `fd` as the stream `name`."""
+    """Back up everything that can be read from `fd` as the stream `name`; `tar` splits it into its members."""
     progress = progress or Progress()
     with _begin(session, "stdin", name, options, progress) as run:
-        _store_stream(run, name, fd)
+        _store(run, name, fd, tar=tar)
         return run.finish()
 
 
@@ -50,12 +51,14 @@ def snapshot_command(
     name: bytes,
     argv: Sequence[str],
     *,
+    tar: bool = False,
     options: SnapshotOptions | None = None,
     progress: Progress | None = None,
 ) -> SnapshotResult:
     """Run `argv` and back up its standard output as the stream `name`; its standard error is passed through.
 
-    Raises SourceError if it cannot be started, exits with a status other than 0, or dies of a signal.
+    `tar` splits it into its members. Raises SourceError if it cannot be started, exits with a status other than 0, or
+    dies of a signal.
     """
     if not argv:
         raise UsageError("no command is given", hint="write it behind `--`")
@@ -63,7 +66,7 @@ def snapshot_command(
     with _begin(session, "command", name, options, progress) as run:
         with _started(argv) as child:
             assert child.stdout is not None
-            _store_stream(run, name, child.stdout.fileno())
+            _store(run, name, child.stdout.fileno(), tar=tar)
             status = _wait(child, progress)
         if status != 0:
             raise SourceError(
@@ -89,16 +92,33 @@ def _begin(
     )
 
 
-def _store_stream(run: SnapshotRun, name: bytes, fd: int) -> None:
-    """Read `fd` to its end into one entry of the run's tree; keep a checkpoint if the run is interrupted."""
+def _store(run: SnapshotRun, name: bytes, fd: int, *, tar: bool) -> None:
+    """Read `fd` to its end into the run's tree. Raises SourceError if that fails, Interrupted with its checkpoint."""
+    run.progress.current = printable(name)
+
+    def read(view: memoryview) -> int:
+        _wait_readable(fd, run.progress)
+        return os.readv(fd, [view])
+
+    try:
+        if tar:
+            from engine.tar_snapshot import store_members  # brings a database along: not for every start
+
+            store_members(run, name, read)
+        else:
+            _store_stream(run, name, read)
+    except OSError as error:
+        raise SourceError(f"{printable(name)}: cannot be read: {reason(error)}") from error
+
+
+def _store_stream(run: SnapshotRun, name: bytes, read_into: ReadInto) -> None:
+    """Store all that `read_into` gives as one entry; keep a checkpoint if the run is interrupted."""
     progress = run.progress
-    progress.current = printable(name)
     content = ContentBuilder(run.session.ring.tree_cut_key, run.writer.put_node)
     started = time.time_ns()
 
     def read(view: memoryview) -> int:
-        _wait_readable(fd, progress)
-        count = os.readv(fd, [view])
+        count = read_into(view)
         progress.bytes += count
         return count
 
@@ -126,8 +146,6 @@ def _store_stream(run: SnapshotRun, name: bytes, fd: int) -> None:
         kept = run.checkpoint(so_far)
         interrupted.manifest = None if kept is None else kept.id.hex()
         raise
-    except OSError as error:
-        raise SourceError(f"{printable(name)}: cannot be read: {reason(error)}") from error
     progress.files += 1
     run.tree.add((), entry(content))
 

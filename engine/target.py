@@ -3,6 +3,7 @@
     with Target(b"/restore", TargetOptions(), owner_names, problems.append) as target:
         target.make_directory(path, entry)          # parents first
         target.write_file(path, entry, content)     # content at hand
+        target.write_files([(path, entry, content), …])     # many, from any thread
         file = target.make_file(path, entry)        # or in pieces, from any thread
         file.write_at(offset, data); file.finish()
         target.make_special(path, entry); target.make_link(path, first_path)
@@ -18,11 +19,14 @@ disk ends the restore with StorageError. `finish` returns when all is durable.
 import errno
 import os
 import stat
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import groupby
 from threading import Lock
 from types import TracebackType
 
-from engine._plain import create_file
+from engine._restoring import create_files
 from engine.problems import OnProblem, Problem, ProblemKind, printable, printable_path, reason
 from engine.sources.owners import OwnerNames
 from engine.target_directories import (
@@ -41,14 +45,14 @@ from repo_store.errors import StorageError
 _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
 _REOPEN = os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK
-_DISK_FAILED = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EFBIG)
-_CANNOT_LINK = (errno.EMLINK, errno.EPERM, errno.ENOENT, errno.ENOTSUP)
-_SPECIAL_TYPES = {
+DISK_FAILED = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EFBIG)
+CANNOT_LINK = (errno.EMLINK, errno.EPERM, errno.ENOENT, errno.ENOTSUP)
+SPECIAL_TYPES = {
     EntryKind.FIFO: stat.S_IFIFO | 0o600,
     EntryKind.CHARACTER_DEVICE: stat.S_IFCHR | 0o600,
     EntryKind.BLOCK_DEVICE: stat.S_IFBLK | 0o600,
 }
-_ENTRY_FAILED = (Unrestorable, OSError, ValueError, OverflowError, TypeError, KeyError)
+ENTRY_FAILED = (Unrestorable, OSError, ValueError, OverflowError, TypeError, KeyError)
 """One entry failed; the last four are what Python says to values that no file system can have given."""
 
 
@@ -59,6 +63,10 @@ class TargetOptions:
     numeric_ids: bool = False
     xattrs: bool = True
     durable: bool = True
+
+
+Whole = tuple[Path, Entry, bytes | memoryview]
+"""A file whose content is at hand: path, entry, content."""
 
 
 class Target:
@@ -96,8 +104,23 @@ class Target:
                 self._shed_acl(path, parent_fd)
                 self._unfinished.add(path, entry)
             return True
-        except _ENTRY_FAILED as error:
+        except ENTRY_FAILED as error:
             return self._failed(path, error)
+
+    def write_files(self, whole: Sequence[Whole]) -> list[Entry]:
+        """Create files, each with all of its content; return those that were. The others were Problems."""
+        done: list[Entry] = []
+        for parent, group in groupby(whole, _parent_of):
+            files = list(group)
+            while files:
+                count = 0
+                with suppress(*ENTRY_FAILED):  # write_file meets it again, and says so
+                    count = self._create_plain(parent, files)
+                done += [entry for _, entry, _ in files[:count]]
+                # The first one that is not ordinary: the long way, and then on with the short one.
+                done += [file[1] for file in files[count : count + 1] if self.write_file(*file)]
+                files = files[count + 1 :]
+        return done
 
     def write_file(self, path: Path, entry: Entry, content: bytes | memoryview) -> bool:
         """Create a file with all of its content. False if that was a Problem."""
@@ -105,8 +128,6 @@ class Target:
             if len(content) != entry.size:
                 message = f"its content has {len(content)} bytes, not {entry.size}"
                 raise Unrestorable(message, ProblemKind.DAMAGED)
-            if self._create_plain(path, entry, content):
-                return True
             fd = self._create(path)
             try:
                 if write_runs(fd, content, 0) != entry.size:
@@ -115,14 +136,14 @@ class Target:
             finally:
                 os.close(fd)
             return True
-        except _ENTRY_FAILED as error:
+        except ENTRY_FAILED as error:
             return self._failed(path, error)
 
     def make_file(self, path: Path, entry: Entry) -> TargetFile | None:
         """Create a file to be written in pieces; the caller finishes or discards it. None: that was a Problem."""
         try:
             return self._files.add(TargetFile(self, path, entry, self._create(path)))
-        except _ENTRY_FAILED as error:
+        except ENTRY_FAILED as error:
             self._failed(path, error)
             return None
 
@@ -135,12 +156,12 @@ class Target:
                     os.symlink(extra["target"], path[-1], dir_fd=parent_fd)
                 else:
                     major, minor = (0, 0) if entry.kind == EntryKind.FIFO else extra["rdev"]
-                    mode = _SPECIAL_TYPES[EntryKind(entry.kind)]
+                    mode = SPECIAL_TYPES[EntryKind(entry.kind)]
                     os.mknod(path[-1], mode, os.makedev(major, minor), dir_fd=parent_fd)
                     self._shed_acl(path, parent_fd)
                 self._metadata.apply_by_name(parent_fd, path, entry)
             return True
-        except _ENTRY_FAILED as error:
+        except ENTRY_FAILED as error:
             return self._failed(path, error)
 
     def make_link(self, path: Path, first_path: Path) -> bool:
@@ -158,8 +179,8 @@ class Target:
                 finally:
                     os.close(first_fd)
             return True
-        except _ENTRY_FAILED as error:
-            if isinstance(error, OSError) and error.errno in _CANNOT_LINK:
+        except ENTRY_FAILED as error:
+            if isinstance(error, OSError) and error.errno in CANNOT_LINK:
                 return False
             return self._failed(path, error)
 
@@ -177,7 +198,7 @@ class Target:
                         self._metadata.apply(fd, path, entry)
                     finally:
                         os.close(fd)
-                except _ENTRY_FAILED as error:
+                except ENTRY_FAILED as error:
                     self._failed(path, error)
         self._metadata.report()
         if self._options.durable:
@@ -222,20 +243,25 @@ class Target:
         try:
             with self._lock:
                 os.unlink(file.path[-1], dir_fd=self._parent(file.path))
-        except _ENTRY_FAILED as error:
+        except ENTRY_FAILED as error:
             self._failed(file.path, error)
 
-    def _create_plain(self, path: Path, entry: Entry, content: bytes | memoryview) -> bool:
-        """Create a file in one call; False, and nothing is there, if it takes more than that or is refused."""
-        plain = self._metadata.plain(entry)
-        if plain is None or (self._top_has_acl and len(path) == 1):
-            return False
+    def _create_plain(self, parent: Path, whole: Sequence[Whole]) -> int:
+        """Create the first of `whole`, files in one directory, until one is not ordinary; return how many."""
+        if self._top_has_acl and not parent:
+            return 0
+        rows: list[tuple[bytes, bytes | memoryview, int, int, int, int]] = []
+        for _, entry, content in whole:
+            plain = self._metadata.plain(entry)
+            if plain is None or len(content) != entry.size:
+                break
+            rows.append((entry.name, content, *plain, entry.mtime_ns))
         with self._lock:
-            parent_fd = self._parent(path)
-            try:
-                return create_file(parent_fd, path[-1], content, *plain, entry.mtime_ns)
-            except (OverflowError, TypeError):  # metadata that no file can have: the usual way says which
-                return False
+            parent_fd = os.dup(self._directories.fd(parent))  # the next call may close the original
+        try:
+            return _create_until(parent_fd, tuple(rows))
+        finally:
+            os.close(parent_fd)
 
     def _create(self, path: Path) -> int:
         with self._lock:
@@ -273,7 +299,7 @@ class Target:
         elif isinstance(error, FileExistsError):
             message = "already there: named twice, or differing in nothing that this file system tells apart"
         elif isinstance(error, OSError):
-            if error.errno in _DISK_FAILED:
+            if error.errno in DISK_FAILED:
                 raise self._disk_failed(path, error) from error
             message, kind = f"cannot be restored: {reason(error)}", ProblemKind.INCOMPLETE
         self._on_problem(Problem(path, message, kind))
@@ -281,3 +307,20 @@ class Target:
 
     def _disk_failed(self, path: Path, error: OSError) -> StorageError:
         return StorageError(f"{self._location}: {printable_path(path)} cannot be written: {reason(error)}")
+
+
+def _parent_of(whole: Whole) -> Path:
+    return whole[0][:-1]
+
+
+def _create_until(
+    parent_fd: int, rows: tuple[tuple[bytes, bytes | memoryview, int, int, int, int], ...]
+) -> int:
+    """Create the files of `rows` in the directory until one is not ordinary; return how many."""
+    done = 0
+    while done < len(rows):
+        more = create_files(parent_fd, rows, done)
+        if more == 0:
+            break
+        done += more
+    return done

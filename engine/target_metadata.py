@@ -25,6 +25,7 @@ _SET_ID = 0o6000
 _DIRECTORY, _SYMLINK = int(EntryKind.DIRECTORY), int(EntryKind.SYMLINK)
 _INHERITED = (b"system.posix_acl_access", b"system.posix_acl_default")
 _ROOT_ONLY = ("security.", "trusted.")
+_OF_THE_SYSTEM = b"security."
 _UNUSABLE = (ValueError, OverflowError, TypeError)
 """What Python says to an id, time or name that no file system can have given: the manifest is damaged."""
 
@@ -111,6 +112,26 @@ class MetadataWriter:
         except _UNUSABLE as error:
             self._unusable(path, error)
 
+    def fits(self, where: int | bytes, found: os.stat_result, entry: Entry) -> bool:
+        """Say whether a file already has the metadata that `apply` would give it. `where`: a descriptor or path."""
+        owner = self._owner(entry)
+        same = (
+            owner.uid in (KEEP, found.st_uid)
+            and owner.gid in (KEEP, found.st_gid)
+            and found.st_mtime_ns == entry.mtime_ns
+            and (entry.kind == _SYMLINK or found.st_mode & 0o7777 == _mode(entry, owner))
+        )
+        return same and (not self.xattrs or _xattrs_of(where, entry) == _wanted_xattrs(entry))
+
+    def correct(self, fd: int, path: Path, entry: Entry) -> None:
+        """As `apply`, for what had metadata before: attributes that the snapshot has not got are taken away."""
+        try:
+            for name in _xattrs_of(fd, entry).keys() - _wanted_xattrs(entry).keys() if self.xattrs else ():
+                os.removexattr(fd, name)
+        except OSError as error:
+            self.on_problem(Problem(path, f"metadata cannot be set: {reason(error)}"))
+        self.apply(fd, path, entry)
+
     def report(self) -> None:
         """Report what was counted; called once, at the end."""
         for message, refusal in self._refusals.items():
@@ -170,6 +191,26 @@ class MetadataWriter:
     def _count(self, message: str, path: Path, kind: ProblemKind) -> None:
         with self._lock:
             self._refusals.setdefault(message, _Refusal(path, kind)).paths += 1
+
+
+def _wanted_xattrs(entry: Entry) -> dict[bytes, bytes]:
+    found: dict[bytes, bytes] = (entry.extra or {}).get("xattrs") or {}
+    return found
+
+
+def _xattrs_of(where: int | bytes, entry: Entry) -> dict[bytes, bytes]:
+    """Return the attributes of a file, without labels that this system gives of itself and no snapshot asked for."""
+    found: dict[bytes, bytes] = {}
+    follow = isinstance(where, int)
+    try:
+        for text in os.listxattr(where, follow_symlinks=follow):
+            name = os.fsencode(text)
+            if not name.startswith(_OF_THE_SYSTEM) or name in _wanted_xattrs(entry):
+                found[name] = os.getxattr(where, name, follow_symlinks=follow)
+    except OSError as error:
+        if error.errno not in (errno.ENOTSUP, errno.ENOSYS, errno.ENODATA):
+            raise
+    return found
 
 
 def _mode(entry: Entry, owner: _Owner) -> int:

@@ -1,19 +1,20 @@
 """Verify: is everything there that the manifests need, and is it still what was stored?
 
-Structure, by default: every object of the repository but packs is read and checked, every reference of every live
-manifest resolves to a frame in a pack that is listed with its size. Trees that manifests share are walked once, so the
-work is bounded by unique metadata. With `data`, every pack is read whole first: its hash, its frames, its chunks.
+Structure, always: every object of the repository but packs is read and checked, every reference of every live manifest
+resolves to a frame in a pack that is listed with its size. Trees that manifests share are walked once, so the work is
+bounded by unique metadata. With `data`, packs are read whole meanwhile: their hash, their frames, their chunks. All of
+them by default, and then nothing that the ledger says is believed; with a budget those whose turn it is
+(engine/verify_selection.py), and then what earlier verifications found lost counts as lost.
 
 What is damaged is named, with the manifests it hurts; an object of which another whole copy exists is damaged and
-hurts nobody. What was found lost is written to the ledger, so that the next snapshot stores it anew.
+hurts nobody. What was found lost is written to the ledger, so that the next snapshot stores it anew, and what was found
+good, so that the next verification knows whose turn it is.
 """
 
 import os
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
 
 from blake3 import blake3
 
@@ -21,21 +22,26 @@ from engine.collector import collecting_rarely
 from engine.progress import Progress
 from engine.series import series_notices
 from engine.session import Session
+from engine.verify_packs import PackReading
+from engine.verify_report import DamagedObject, VerifyReport
+from engine.verify_selection import ALL, Budget, plan_reading
 from engine.verify_trees import TreeCheck
+from engine.verify_walk import TreeWalk
 from repo_store.bounded import get_sealed
 from repo_store.config_chain import read_chain
-from repo_store.errors import ObjectDamaged, ObjectMissing, StorageError
+from repo_store.errors import HoldfastError, ObjectDamaged, ObjectMissing, StorageError
 from repo_store.frame import FrameName
 from repo_store.key_ops import list_slots
-from repo_store.ledger import Depth, LedgerRecord
+from repo_store.ledger import PACKS_TO_A_RECORD_MAX, Depth, LedgerRecord
+from repo_store.ledger_store import Ledger
 from repo_store.manifest import Manifest
 from repo_store.manifest_store import ManifestList, read_manifests
 from repo_store.pack import pack_name
-from repo_store.pack_check import PackCheck, verify_pack
+from repo_store.pack_history import PackHistory
 from repo_store.pack_reader import read_directory
 from repo_store.sealed import Kind, open_any, seal_object
+from repo_store.storage import ObjectInfo
 
-_THREADS = 2
 _TABLE_BYTES_READ_MAX = 64 * 1024 * 1024
 """In a check of structure, tables are read again if they are smaller than this together."""
 
@@ -44,82 +50,74 @@ _SMALL_OBJECTS = (
     ("forgotten/", (Kind.FORGET,)),
     ("notes/", (Kind.NOTE,)),
     ("gc/", (Kind.MARK, Kind.SWEEP, Kind.DONE)),
-    ("ledger/", (Kind.LEDGER,)),
 )
 
-
-@dataclass
-class DamagedObject:
-    """An object that is not as it should be, and the ids of the live manifests that cannot be restored whole for it."""
-
-    name: str
-    reason: str
-    manifests: set[str] = field(default_factory=set)
-
-
-@dataclass
-class VerifyReport:
-    """What a verification found. Sizes in bytes."""
-
-    depth: Depth
-    manifests: int = 0
-    packs: int = 0
-    read_bytes: int = 0
-    contents_read: bool = True
-    """False where the key cannot read contents: then only hashes and directories of data packs were checked."""
-    damaged: dict[str, DamagedObject] = field(default_factory=dict)
-    notices: list[str] = field(default_factory=list)
-    """What is no damage and still worth a look: manifests that others follow and that are not there."""
-
-    @property
-    def status(self) -> str:
-        """ "ok" or "damaged"."""
-        return "damaged" if self.damaged else "ok"
-
-    def add(self, name: str, reason: str, *, manifest: str | None = None) -> None:
-        """Take damage; `manifest` is one that it hurts."""
-        found = self.damaged.setdefault(name, DamagedObject(name, reason))
-        if manifest is not None:
-            found.manifests.add(manifest)
+__all__ = ["DamagedObject", "VerifyReport", "verify_repository"]
 
 
 @collecting_rarely()
 def verify_repository(
-    session: Session, *, data: bool = False, progress: Progress | None = None
+    session: Session,
+    *,
+    data: bool = False,
+    budget: Budget = ALL,
+    now_ns: int | None = None,
+    progress: Progress | None = None,
 ) -> VerifyReport:
-    """Check the whole repository. Damage is in the report; raises StorageError if the storage cannot be read."""
-    return _Verification(session, progress or Progress(), data=data).run()
+    """Check the whole repository; of its data, if that is to be read, what `budget` says.
+
+    `now_ns` is the time, for the ledger (None: the clock's). Damage is in the report; raises StorageError if the storage
+    cannot be read, Interrupted if the run was asked to stop: what it had found good by then is recorded.
+    """
+    now = time.time_ns() if now_ns is None else now_ns
+    return _Verification(session, progress or Progress(), budget if data else None, now).run()
 
 
 class _Verification:
-    def __init__(self, session: Session, progress: Progress, *, data: bool) -> None:
+    def __init__(self, session: Session, progress: Progress, budget: Budget | None, now_ns: int) -> None:
         self._session = session
         self._storage, self._ring, self._index = session.storage, session.ring, session.index
         self._progress = progress
-        self._data = data
-        self._report = VerifyReport(Depth.DATA if data else Depth.STRUCTURE)
+        self._budget = budget
+        self._now_ns = now_ns
+        self._report = VerifyReport(Depth.STRUCTURE if budget is None else Depth.DATA)
+        self._ledger = Ledger(self._storage, self._ring)
+        opens = all(keys.data_private is not None for keys in self._ring.epochs.values())
+        self._history = PackHistory(now_ns, contents=opens)
+        self._packs: dict[bytes, int] = {}
         self._bad_packs: set[bytes] = set()
-        self._bad_frames: dict[FrameName, set[bytes]] = {}
         self._lost_frames: set[FrameName] = set()
-        self._good_packs: list[bytes] = []
 
     def run(self) -> VerifyReport:
         # Manifests first: what they need was stored before them, so it must be in the listings that follow.
         manifests = read_manifests(self._storage, self._ring, None)
         self._index.refresh()
-        listed = {info.name: info.size for info in self._storage.list("packs/")}
+        self._packs = _packs(self._storage.list("packs/"))
         self._check_small_objects()
         self._check_tables()
-        self._check_packs(listed)
-        if self._data:
-            self._read_packs(listed)
-        self._lost_frames = self._frames_without_copy()
-        self._index.set_absent(self._bad_packs, [name.pack() for name in self._lost_frames])
-        self._check_manifests(manifests)
+        self._check_packs()
+        plan = None if self._budget is None else plan_reading(self._packs, self._history, self._budget)
+        self._count_absent([])
+        self._progress.phase = "manifests" if plan is None else "reading packs"
+        reading = PackReading(self._session, self._report, self._progress, plan.chosen if plan else ())
+        try:
+            with reading:
+                whole = TreeWalk(self._index, self._session.reader).is_whole(manifests.live, self._progress)
+            reading.wait()
+        except HoldfastError:
+            self._write_ledger(reading)
+            raise
+        self._check_manifests(manifests, reading, whole=whole)
         for name, reason in self._session.reader.damage.items():
             self._report.add(name, reason)
-        self._write_ledger()
+        self._report.packs_left = None if plan is None else plan.left
+        self._write_ledger(reading)
+        self._state_ages(reading)
         return self._report
+
+    @property
+    def _reads_all(self) -> bool:
+        return self._budget is not None and self._budget.is_all
 
     def _check_small_objects(self) -> None:
         self._progress.phase = "small objects"
@@ -133,6 +131,10 @@ class _Verification:
                         open_any(self._ring, kinds, info.name, get_sealed(self._storage, info.name))
                     except ObjectDamaged as error:
                         self._report.add(error.name, error.reason)
+        for entry in self._ledger.entries():
+            self._history.add(entry.record, entry.dated_ns)
+        for name, reason in self._ledger.damaged.items():
+            self._report.add(name, reason)
 
     def _key_problems(self) -> list[str]:
         """Return a line, "object: reason", for each damaged part of the config chain and the key slots."""
@@ -146,7 +148,7 @@ class _Verification:
         for problem in self._index.problems:
             self._report.add(problem.name, problem.reason)
         tables = list(self._storage.list("tables/"))
-        if not self._data and sum(info.size for info in tables) > _TABLE_BYTES_READ_MAX:
+        if not self._reads_all and sum(info.size for info in tables) > _TABLE_BYTES_READ_MAX:
             return
         for info in tables:
             with suppress(ObjectMissing):
@@ -155,111 +157,125 @@ class _Verification:
                 if f"tables/{blake3(data).hexdigest()}" != info.name:
                     self._report.add(info.name, "its bytes have another hash than its name")
 
-    def _check_packs(self, listed: dict[str, int]) -> None:
+    def _check_packs(self) -> None:
         """Compare the packs that tables know with those that are there; read the directories of unknown ones."""
         self._progress.phase = "packs"
         for pack, size in self._index.packs():
-            name = pack_name(pack)
-            found = listed.get(name)
+            found = self._packs.get(pack)
             if found != size:
                 self._bad_packs.add(pack)
-                self._report.add(name, "missing" if found is None else f"has {found} bytes instead of {size}")
-        hashes = [bytes.fromhex(name[-64:]) for name in listed]
-        for pack in self._index.unindexed(hashes):
-            name = pack_name(pack)
+                reason = "missing" if found is None else f"has {found} bytes instead of {size}"
+                self._report.add(pack_name(pack), reason)
+        for pack in self._index.unindexed(self._packs):
             with suppress(ObjectMissing):
                 try:
-                    directory = read_directory(self._storage, self._ring, pack, listed[name])
-                    self._index.add_pack(pack, listed[name], directory)
+                    directory = read_directory(self._storage, self._ring, pack, self._packs[pack])
+                    self._index.add_pack(pack, self._packs[pack], directory)
                 except ObjectDamaged as error:
                     self._bad_packs.add(pack)
-                    self._report.add(name, error.reason)
-        self._report.packs = len(listed)
+                    self._report.add(pack_name(pack), error.reason)
+        self._report.packs = len(self._packs)
 
-    def _read_packs(self, listed: dict[str, int]) -> None:
-        self._progress.phase = "reading packs"
-        self._progress.bytes_total = sum(listed.values())
-        with ThreadPoolExecutor(_THREADS) as pool:
-            for name, check in pool.map(self._read_pack, self._until_stopped(listed)):
-                self._progress.bytes += listed[name]
-                self._report.read_bytes += listed[name]
-                if check is not None:
-                    self._take_check(bytes.fromhex(name[-64:]), check)
-        self._progress.check_stop()  # what was not read must not look as if it had been
+    def _count_absent(self, good_now: list[bytes]) -> None:
+        """Tell the index what is lost: by this run, and, unless it reads everything itself, by earlier ones."""
+        packs, frames = set(self._bad_packs), {name.pack() for name in self._lost_frames}
+        if not self._reads_all:
+            known, good = self._history, set(good_now)
+            packs.update(
+                pack
+                for pack, when in known.lost_packs.items()
+                if pack not in good and not known.found_good_since([pack], when)
+            )
+            for frame, when in known.lost_frames.items():
+                holders = [where.pack for where in self._index.find_frame(FrameName.unpack(frame))]
+                if good.isdisjoint(holders) and not known.found_good_since(holders, when):
+                    frames.add(frame)
+        self._index.set_absent(packs, frames)
 
-    def _until_stopped(self, listed: dict[str, int]) -> Iterator[str]:
-        for name in sorted(listed):
-            if self._progress.stop.is_set():
-                return
-            yield name
-
-    def _read_pack(self, name: str) -> tuple[str, PackCheck | None]:
-        self._progress.check_stop()
-        try:
-            reader = self._session.reader
-            return name, verify_pack(self._storage, self._ring, bytes.fromhex(name[-64:]), reader.frame)
-        except ObjectMissing:
-            return name, None
-
-    def _take_check(self, pack: bytes, check: PackCheck) -> None:
-        if check.whole:
-            self._good_packs.append(pack)
-            self._report.contents_read &= check.contents
+    def _check_manifests(self, manifests: ManifestList, reading: PackReading, *, whole: bool) -> None:
+        """Name damaged manifests and what hurts others; `whole` is what a quick walk said before all was read."""
+        self._progress.phase = "manifests"
+        for name, reason in manifests.damaged.items():
+            self._report.add(name, reason, manifest=name.removeprefix("manifests/"))
+        self._report.notices += series_notices(manifests.live, self._forgotten())
+        self._report.manifests = len(manifests.live)
+        truthful = reading.rows_agree(all_packs=self._reads_all)
+        if whole and truthful and reading.whole:
             return
-        if check.problem is not None:
-            self._report.add(check.name, check.problem)
-        if not check.frames:
-            self._bad_packs.add(pack)
-        for frame, reason in check.damaged.items():
-            self._bad_frames.setdefault(frame, set()).add(pack)
-            self._report.add(check.name, reason)
+        self._bad_packs |= reading.bad_packs
+        self._lost_frames = self._frames_without_copy(reading)
+        self._count_absent(reading.good_packs)
+        trees = TreeCheck(self._index, self._session.reader, exact=self._reads_all or not truthful)
+        for manifest in manifests.live:
+            self._progress.check_stop()
+            self._check_manifest(trees, manifest)
+        self._lost_frames |= trees.false_frames
 
-    def _frames_without_copy(self) -> set[FrameName]:
+    def _check_manifest(self, trees: TreeCheck, manifest: Manifest) -> None:
+        if manifest.root is not None:
+            for name, reason in trees.damage_of(manifest.root):
+                self._report.add(name, reason, manifest=manifest.id.hex())
+
+    def _frames_without_copy(self, reading: PackReading) -> set[FrameName]:
         """Return the frames of which no whole copy is left."""
         return {
             name
-            for name, packs in self._bad_frames.items()
+            for name, packs in reading.bad_frames.items()
             if all(
                 where.pack in packs or where.pack in self._bad_packs for where in self._index.find_frame(name)
             )
         }
 
-    def _check_manifests(self, manifests: ManifestList) -> None:
-        self._progress.phase = "manifests"
-        for name, reason in manifests.damaged.items():
-            self._report.add(name, reason, manifest=name.removeprefix("manifests/"))
-        self._report.notices += series_notices(manifests.live, self._forgotten())
-        trees = TreeCheck(self._index, self._session.reader, exact=self._data)
-        for manifest in manifests.live:
-            self._progress.check_stop()
-            self._progress.files += 1
-            for name, reason in self._hurt(trees, manifest):
-                self._report.add(name, reason, manifest=manifest.id.hex())
-        self._report.manifests = len(manifests.live)
-        self._lost_frames |= trees.false_frames
-
     def _forgotten(self) -> set[bytes]:
         names = (info.name.removeprefix("forgotten/") for info in self._storage.list("forgotten/"))
         return {bytes.fromhex(name) for name in names}
 
-    def _hurt(self, trees: TreeCheck, manifest: Manifest) -> Iterator[tuple[str, str]]:
-        if manifest.root is not None:
-            yield from trees.damage_of(manifest.root)
-
-    def _write_ledger(self) -> None:
+    def _write_ledger(self, reading: PackReading) -> None:
         """Record what was read, and what is lost, if this key may. A storage that takes no writes is no failure."""
-        found = self._data or self._bad_packs or self._lost_frames
-        if not found or not self._ring.may_sign(Kind.LEDGER):
+        good = reading.good_packs
+        if not (good or reading.faulty_packs or self._bad_packs or self._lost_frames):
             return
+        if not self._ring.may_sign(Kind.LEDGER):
+            if not self._reads_all:
+                self._report.notices.append(
+                    "this key records nothing: the next run begins with the same packs"
+                )
+            return
+        try:
+            for at in range(0, max(1, len(good)), PACKS_TO_A_RECORD_MAX):
+                self._put_record(reading, good[at : at + PACKS_TO_A_RECORD_MAX], damage=at == 0)
+            self._storage.barrier()
+        except StorageError as error:
+            self._report.notices.append(f"what was verified could not be recorded: {error}")
+
+    def _put_record(self, reading: PackReading, good: list[bytes], *, damage: bool) -> None:
         record = LedgerRecord(
             id=os.urandom(16),
-            time=time.time_ns(),
+            time=self._now_ns,
             depth=self._report.depth,
-            packs=tuple(self._good_packs),
-            damaged_packs=tuple(sorted(self._bad_packs)),
-            damaged_frames=tuple(sorted(name.pack() for name in self._lost_frames)),
+            packs=tuple(good),
+            damaged_packs=tuple(sorted(self._bad_packs)) if damage else (),
+            damaged_frames=tuple(sorted(name.pack() for name in self._lost_frames)) if damage else (),
+            faulty_packs=tuple(sorted(reading.faulty_packs)) if damage else (),
+            contents=self._report.contents_read,
         )
         name = f"ledger/{record.id.hex()}"
-        with suppress(StorageError):
-            self._storage.put(name, seal_object(self._ring, Kind.LEDGER, record.to_body(), subject=name))
-            self._storage.barrier()
+        self._storage.put(name, seal_object(self._ring, Kind.LEDGER, record.to_body(), subject=name))
+
+    def _state_ages(self, reading: PackReading) -> None:
+        """State how long ago the packs that are there were found good, this run included."""
+        good = {**self._history.good, **dict.fromkeys(reading.good_packs, self._now_ns)}
+        ages = [good[pack] for pack in self._packs if pack in good]
+        self._report.packs_never_checked = len(self._packs) - len(ages)
+        self._report.oldest_check = min(ages, default=None)
+
+
+def _packs(listed: Iterable[ObjectInfo]) -> dict[bytes, int]:
+    """Return the size of each pack by its hash; names that are none of a pack are left out."""
+    found = {}
+    for info in listed:
+        with suppress(ValueError):
+            hash_ = bytes.fromhex(info.name[-64:])
+            if pack_name(hash_) == info.name:
+                found[hash_] = info.size
+    return found

@@ -5,11 +5,6 @@
  * sections, tables or hashing, allocates no Python object for a row, and changes only buffers that the
  * caller hands it to be changed. tests/support/rows_reference.py says the same in plain Python, and the
  * tests hold the two together.
- *
- * The filter is a blocked Bloom filter: a key picks one block of 64 bytes (a cache line) and PROBES bits in
- * it. A probe that must wait for memory therefore waits once. Keys are outputs of keyed hashes, or start
- * with one, so their own bytes serve as hash; the mixing below is there for the ordinals of frame names,
- * which differ only in their last bytes.
  */
 
 #define PY_SSIZE_T_CLEAN
@@ -18,15 +13,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FILTER_BLOCK_BYTES 64
-#define PROBES 7
-#define DROP UINT32_MAX
-#define KEY_BYTES_MIN 20 /* the filter hashes bytes 8 to 20 */
+#include "row_filter.h"
 
-static uint32_t load32(const uint8_t *at)
-{
-    return (uint32_t)at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16 | (uint32_t)at[3] << 24;
-}
+#define DROP UINT32_MAX
 
 static void store32(uint8_t *at, uint32_t value)
 {
@@ -34,15 +23,6 @@ static void store32(uint8_t *at, uint32_t value)
     at[1] = (uint8_t)(value >> 8);
     at[2] = (uint8_t)(value >> 16);
     at[3] = (uint8_t)(value >> 24);
-}
-
-/* Big-endian, so that comparing the numbers compares the bytes. */
-static uint64_t prefix64(const uint8_t *at)
-{
-    uint64_t value = 0;
-    for (int i = 0; i < 8; i++)
-        value = value << 8 | at[i];
-    return value;
 }
 
 /* Check that ${buffer} is a whole number of rows; set ValueError and return -1 if not. */
@@ -203,44 +183,6 @@ static PyObject *remap_rows(PyObject *module, PyObject *args)
     return count < 0 ? NULL : PyLong_FromSsize_t(kept);
 }
 
-/* The finaliser of SplitMix64: every bit of the input reaches every bit of the result. */
-static uint64_t mix(uint64_t value)
-{
-    value = (value ^ value >> 30) * 0xbf58476d1ce4e5b9u;
-    value = (value ^ value >> 27) * 0x94d049bb133111ebu;
-    return value ^ value >> 31;
-}
-
-static uint64_t key_hash(const uint8_t *key)
-{
-    return prefix64(key + 8) ^ (uint64_t)load32(key + 16) * 0x9e3779b97f4a7c15u;
-}
-
-/* The block of ${key}: the upper half of a hash, scaled to the number of blocks without a division. */
-static size_t block_of(uint64_t hash, size_t blocks)
-{
-    return (size_t)((mix(hash) >> 32) * (uint64_t)blocks >> 32);
-}
-
-static void filter_set(uint8_t *block, uint64_t bits)
-{
-    for (int i = 0; i < PROBES; i++, bits >>= 9)
-        block[(bits & 511) >> 3] |= (uint8_t)(1u << (bits & 7));
-}
-
-static int filter_test(const uint8_t *block, uint64_t bits)
-{
-    for (int i = 0; i < PROBES; i++, bits >>= 9)
-        if (!(block[(bits & 511) >> 3] & 1u << (bits & 7)))
-            return 0;
-    return 1;
-}
-
-static uint64_t filter_bits(uint64_t hash)
-{
-    return mix(hash ^ 0x5851f42d4c957f2du);
-}
-
 static PyObject *filter_add(PyObject *module, PyObject *args)
 {
     Py_buffer filter, rows;
@@ -265,14 +207,6 @@ static PyObject *filter_add(PyObject *module, PyObject *args)
     Py_RETURN_NONE;
 }
 
-/* Return whether ${filter}, a bytes object, may hold the hash; 0 for an empty filter. */
-static int filter_may_hold(PyObject *filter, uint64_t hash, uint64_t bits)
-{
-    size_t blocks = (size_t)PyBytes_Size(filter) / FILTER_BLOCK_BYTES;
-    const uint8_t *base = (const uint8_t *)PyBytes_AsString(filter);
-    return blocks > 0 && filter_test(base + block_of(hash, blocks) * FILTER_BLOCK_BYTES, bits);
-}
-
 /* Called as probe(filters, key), with vectorcall arguments: the writer asks it once for every chunk. */
 static PyObject *probe(PyObject *module, PyObject *const *args, Py_ssize_t count)
 {
@@ -295,7 +229,7 @@ static PyObject *probe(PyObject *module, PyObject *const *args, Py_ssize_t count
             PyErr_SetString(PyExc_TypeError, "a filter is a bytes object");
             return NULL;
         }
-        if (filter_may_hold(filter, hash, bits))
+        if (filter_may_hold((const uint8_t *)PyBytes_AsString(filter), (size_t)PyBytes_Size(filter), hash, bits))
             found |= (uint64_t)1 << i;
     }
     return PyLong_FromUnsignedLongLong(found);

@@ -40,6 +40,20 @@ class BlockCache(BlockReader):
                 self._bytes -= len(oldest) + _BLOCK_OVERHEAD_BYTES
         return rows
 
+    def read_all(self, run: Run, section: int, numbers: list[int]) -> list[bytes]:
+        """Return the rows of each of these blocks. Raises RunDamaged."""
+        known, blocks, move = id(run), self._blocks, self._blocks.move_to_end
+        found: list[bytes | None] = []
+        with self._lock:
+            for number in numbers:
+                key = (known, section, number)
+                kept = blocks.get(key)
+                if kept is not None:
+                    move(key)
+                found.append(kept and kept[1])
+        read = self.read
+        return [rows or read(run, section, number) for number, rows in zip(numbers, found, strict=True)]
+
     def forget(self, run: Run) -> None:
         """Drop all blocks of `run`, so that its memory and its file can go."""
         with self._lock:

@@ -9,7 +9,7 @@ knows are asked themselves. Only then is the chunk lost, and said so.
 
 import threading
 from collections import OrderedDict, defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from queue import Empty, Full, Queue
@@ -23,6 +23,7 @@ from repo_store.index import Index
 from repo_store.key_ring import KeyRing
 from repo_store.pack import pack_name
 from repo_store.pack_reader import PackReader, read_directory
+from repo_store.pack_sweep import PackSweep
 from repo_store.recent_rows import RecentRows
 from repo_store.row_batch import location_key
 from repo_store.rows import ChunkPlace, FrameLocation, Section
@@ -31,6 +32,8 @@ from repo_store.storage import Storage
 _THREADS = 2
 _QUEUED_FRAMES = 8
 _CACHED_NODE_BYTES = 24_000_000
+_KEPT_PACK_BYTES_MAX = 20 * 1024 * 1024
+"""A pack of nodes up to this size is fetched in one request by one who comes back to it: all that writers make."""
 
 Copy = tuple[ChunkPlace, FrameLocation]
 """One copy of a chunk: where in which frame, and where that frame is."""
@@ -68,6 +71,9 @@ class ChunkReader:
         self._nodes: OrderedDict[FrameName, dict[bytes, bytes]] = OrderedDict()
         self._node_of: dict[bytes, FrameName] = {}
         self._node_bytes = 0
+        self._last_node_pack = b""
+        self.walks = False
+        """Whether most nodes of a tree will be asked for, so that their packs had better be fetched whole at once."""
         self.damage: dict[str, str] = {}
         """Every damaged copy met so far, by object, whether or not another copy stood in for it."""
 
@@ -101,6 +107,20 @@ class ChunkReader:
             wanted, lost = list(lost), {}
             yield from self._read_copies(wanted, lost)
         yield from lost.items()
+
+    def sweep(self, ids: Collection[bytes], take: Callable[[Sequence[Found]], None]) -> None:
+        """As `read_chunks`, for very many: `take` is given the chunks, those of one frame together.
+
+        It is called from several threads at once; the bytes are good until it returns. What it raises ends the sweep.
+        """
+        key = self._keys[Section.DATA]
+        left = PackSweep(self.packs, self._where_first, self.frame, key, ids, take).run()
+        for found in self.read_chunks(left) if left else ():
+            take([found])
+
+    def _where_first(self, chunk_id: bytes) -> FrameLocation | None:
+        copies = self._copies(Section.DATA, [chunk_id]).get(chunk_id)
+        return copies[0][1] if copies else None
 
     def _read_copies(self, ids: Sequence[bytes], lost: dict[bytes, HoldfastError]) -> Iterator[Found]:
         """Yield each of the chunks `ids` of which a whole copy is known; enter the others into `lost`."""
@@ -264,7 +284,16 @@ class ChunkReader:
 
     def _load_nodes(self, node_id: bytes, place: ChunkPlace, where: FrameLocation) -> bytes:
         """Read the frame and keep all whole nodes of it; return the one asked for."""
-        ((_, plain),) = self.packs.read_frames(where.pack, where.pack_size, [where.place], self.frame)
+        # Who comes twice to one pack reads on in it: a request for each window would be many.
+        comes_back = self.walks or where.pack == self._last_node_pack
+        self._last_node_pack = where.pack
+        ((_, plain),) = self.packs.read_frames(
+            where.pack,
+            where.pack_size,
+            [where.place],
+            self.frame,
+            keep=comes_back and where.pack_size <= _KEPT_PACK_BYTES_MAX,
+        )
         directory = self.packs.directory(where.pack, where.pack_size)
         nodes: dict[bytes, bytes] = {}
         for other, offset, length in directory.chunks(directory.frames.index(where.place)):

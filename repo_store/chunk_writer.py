@@ -10,10 +10,12 @@ So a byte is copied at most once between the source and the compressor, and neve
 could change it. Buffers belong to the pack writer, which takes them back once the frame is sealed.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from blake3 import blake3
 
+from repo_store.chunk_ids import chunk_ids
+from repo_store.entry import ID_BYTES
 from repo_store.errors import SourceError
 from repo_store.index import Index
 from repo_store.pack_writer import PackWriter
@@ -30,7 +32,8 @@ class ChunkWriter:
         self._section = section
         self._key = id_key
         self._has = index.has_chunk
-        self._mark_seen = index.mark_seen
+        self._missing = index.missing
+        self._mark_seen, self._mark_all_seen = index.mark_seen, index.mark_all_seen
         self._ids: list[bytes] = []
         self._lengths: list[int] = []
         self._buffer = packs.take_buffer()
@@ -61,24 +64,23 @@ class ChunkWriter:
             self._keep(chunk_id, piece, at, length)
         return chunk_id
 
-    def settle_all(self, at: int, lengths: Iterable[int]) -> list[bytes]:
+    def settle_all(self, at: int, lengths: Sequence[int]) -> list[bytes]:
         """As `settle` for chunks of these lengths that follow each other from view[at] on; return their ids.
 
         A length of 0 is no chunk: its id is empty.
         """
-        view, key, section, has = self.view, self._key, self._section, self._has
-        ids: list[bytes] = []
-        for length in lengths:
-            if not length:
-                ids.append(b"")
-                continue
-            piece = view[at : at + length]
-            at += length
-            chunk_id = blake3(piece, key=key).digest()
-            ids.append(chunk_id)
-            if not has(section, chunk_id):
-                self._keep(chunk_id, piece, at - length, length)
-        return ids
+        sizes = [length for length in lengths if length] if 0 in lengths else lengths
+        joined = chunk_ids(self._key, self.view[at : at + sum(sizes)], sizes)
+        ids = [joined[place : place + ID_BYTES] for place in range(0, len(joined), ID_BYTES)]
+        missing = self._missing(self._section, ids)
+        if len(missing) == len(ids) == len(set(ids)):
+            self._keep_all(ids, sizes, at)
+        elif missing:
+            self._keep_missing(ids, sizes, at, set(missing))
+        if sizes is lengths:
+            return ids
+        each = iter(ids)
+        return [next(each) if length else b"" for length in lengths]
 
     def put(self, data: bytes) -> bytes:
         """Store `data` as one chunk and return its id."""
@@ -94,6 +96,25 @@ class ChunkWriter:
         at = self.used if at is None else at
         end = at if end is None else end
         return self._close_frame(at, end, 0) if self.used else at
+
+    def _keep_all(self, ids: list[bytes], lengths: Sequence[int], at: int) -> None:
+        """Keep chunks that lie one behind the other, all of them new and no two alike."""
+        total, used = sum(lengths), self.used
+        if at != used:
+            self.view[used : used + total] = self.view[at : at + total]
+        self.used = used + total
+        self._ids += ids
+        self._lengths += lengths
+        self._mark_all_seen(self._section, ids)
+        self.new_chunks += len(ids)
+        self.new_bytes += total
+
+    def _keep_missing(self, ids: list[bytes], lengths: Sequence[int], at: int, missing: set[bytes]) -> None:
+        for chunk_id, length in zip(ids, lengths, strict=True):
+            if chunk_id in missing:
+                missing.discard(chunk_id)  # a second one like it is dropped
+                self._keep(chunk_id, self.view[at : at + length], at, length)
+            at += length
 
     def _keep(self, chunk_id: bytes, piece: memoryview, at: int, length: int) -> None:
         used = self.used

@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from repo_store.bounded import get_sealed
-from repo_store.errors import HoldfastError, ObjectConflict, StorageError
+from repo_store.errors import HoldfastError, ObjectConflict, ObjectMissing, StorageError
 from repo_store.frame import FrameName
 from repo_store.generations import Generations, read_generations
 from repo_store.key_ring import KeyRing
@@ -37,11 +37,13 @@ def commit_manifest(
     seen: Generations,
     rescue: Rescue,
     recheck: Callable[[], object],
+    keep: Callable[[str, bytes], object] = lambda name, data: None,
 ) -> Manifest:
     """Commit `manifest`, whose packs and tables are durable, and return it as committed.
 
     `seen` is what the writer knew of garbage collection when it began to reuse chunks; `recheck` raises if the newest
-    config no longer lets this writer write. Raises StorageError if it
+    config no longer lets this writer write; `keep` is given the committed object, so that this machine need not fetch it
+    again. Raises StorageError if it
     was given up by a prune meanwhile; then nothing was committed, and what was stored is reused by the next run.
     """
     pending = f"pending/{manifest.id.hex()}"
@@ -50,7 +52,10 @@ def commit_manifest(
     storage.barrier()
     recheck()
     now = _settle_dependencies(storage, ring, seen, rescue)
-    dated = storage.info(pending).modified_ns
+    try:
+        dated = storage.info(pending).modified_ns
+    except ObjectMissing:
+        raise _given_up(storage, ring, name) from None
     manifest = replace(manifest, generation=now.highest, storage_date=dated)
     sealed = seal_object(ring, Kind.MANIFEST, manifest.to_body(), subject=name)
     try:
@@ -58,6 +63,7 @@ def commit_manifest(
     except ObjectConflict:
         raise _given_up(storage, ring, name) from None
     storage.barrier()
+    keep(name, sealed)
     # The manifest is committed; a pending left behind is removed by the next prune.
     with suppress(StorageError):
         storage.delete(pending)

@@ -9,7 +9,7 @@ The newest config must hold. An older one that is damaged in both copies is repo
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -49,15 +49,17 @@ def read_chain(
     *,
     repository: bytes | None = None,
     look_at_both: bool = False,
+    configs: Mapping[int, Collection[str]] | None = None,
 ) -> Chain:
     """Return the newest config after checking the chain down to what this client saw before, or to config 0.
 
     A copy is read only where the first does not hold, or to `look_at_both`. One of another repository than the
     `repository` that the caller knows proves itself, and yet is used only if the other copy does not hold.
+    `configs` are those that exist, if the caller has just listed them.
     Raises NoRepository, ObjectDamaged if the newest config is, Refused for a rollback or a format that this version
     does not read. What was seen is remembered in `state_dir`, if one is given.
     """
-    configs = list_configs(storage)
+    configs = list_configs(storage) if configs is None else configs
     if not configs:
         raise NoRepository(f"{storage.location}: there is no repository", hint="`holdfast init` creates one")
     newest, warnings = _read(storage, max(configs), repository, look_at_both=look_at_both)

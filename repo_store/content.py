@@ -12,7 +12,7 @@ meet are joined. docs/format.md, section 9, is the authority. Nothing here touch
 and go to `put`, one open node of each level is in memory, so a stream may be of any length.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import accumulate
 from typing import Any, Final
 
@@ -166,6 +166,31 @@ def content_nodes(get: Get, entry: Entry) -> Iterator[tuple[bytes, int]]:
             yield node_id, height
             if height:
                 stack.extend(reversed(_read_inner(get, node_id, height, size, place)))
+
+
+def content_needs(
+    get: Get, entry: Entry, is_new: Callable[[bytes], bool]
+) -> Iterator[tuple[bytes | None, bytes]]:
+    """Yield what an entry's content needs: (node id, nothing) of each node, (None, ids joined) of chunks, with holes.
+
+    A node of which `is_new` is false is passed over with all below it. Raises ObjectDamaged, and what `get` raises.
+    """
+    content = entry.content
+    if isinstance(content, bytes):
+        yield None, content
+    elif isinstance(content, list) and type(content[1]) is list:
+        yield None, content[0]
+    elif isinstance(content, list):
+        stack: list[_Node] = [(content[0], content[1], entry.size, 0)]
+        while stack:
+            node_id, height, size, place = stack.pop()
+            if not is_new(node_id):
+                continue
+            yield node_id, b""
+            if height:
+                stack.extend(reversed(_read_inner(get, node_id, height, size, place)))
+            else:
+                yield None, _read_leaf(get, node_id, size)[0]
 
 
 def content_fits(content: Any, size: int) -> bool:

@@ -11,7 +11,7 @@ from repo_store.carry import carry_frames
 from repo_store.chunk_reader import ChunkReader
 from repo_store.content import content_nodes, content_pairs
 from repo_store.entry import HOLE, Entry
-from repo_store.errors import StorageError
+from repo_store.errors import ObjectMissing, StorageError
 from repo_store.frame import FrameName
 from repo_store.generations import Generations
 from repo_store.index import Index
@@ -68,8 +68,14 @@ class Rescuer:
         self._index.refresh()
         gone = generations.packs | self._missing_packs()
         condemned: dict[FrameName, list[FrameLocation]] = {}
-        for wanted in batched_ids(trace(self._reader.get_node, self._root)):
-            self._find_condemned(wanted, gone, condemned)
+        try:
+            for wanted in batched_ids(trace(self._reader.get_node, self._root)):
+                self._find_condemned(wanted, gone, condemned)
+        except ObjectMissing as error:
+            raise StorageError(
+                f"{error.name}, which this snapshot reuses, was removed meanwhile",
+                hint="run it again: what it held will be read from the source",
+            ) from error
         if condemned:
             for pack in carry_frames(self._storage, self._ring, self._reader.packs, condemned):
                 self._writer.add_pack(*pack)

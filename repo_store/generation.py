@@ -59,7 +59,7 @@ class Mark:
 
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
-    """What goes. `manifests` are forgotten ones, removed with their markers; `pendings` are given up."""
+    """What goes. `manifests` are forgotten ones, whose markers stay; `pendings` are committed ones or given up."""
 
     generation: int
     time: int
@@ -99,20 +99,31 @@ class Sweep:
 
 @dataclass(frozen=True, kw_only=True)
 class Done:
-    """The end of a generation; `unreferenced` are packs that nothing named when it looked."""
+    """The end of a generation, and what it saw: `unreferenced` packs that no manifest needed, `pendings` that waited.
+
+    Only these may be condemned or given up by the next, so that nobody who is at work is caught by surprise.
+    """
 
     generation: int
     time: int
     unreferenced: tuple[bytes, ...] = ()
+    unindexed: tuple[bytes, ...] = ()
+    """Those of `unreferenced` that no table named: perhaps a run was about to."""
+    pendings: tuple[bytes, ...] = ()
 
     def to_body(self) -> dict[str, Any]:
         """Return the body."""
-        return {
+        body: dict[str, Any] = {
             "format": FORMAT,
             "time": self.time,
             "generation": self.generation,
             "unreferenced": b"".join(self.unreferenced),
         }
+        if self.unindexed:
+            body["unindexed"] = b"".join(self.unindexed)
+        if self.pendings:
+            body["pendings"] = b"".join(self.pendings)
+        return body
 
     @staticmethod
     def from_body(name: str, body: Mapping[Any, Any]) -> "Done":
@@ -122,6 +133,8 @@ class Done:
             generation=_generation(read, "done"),
             time=read.number("time"),
             unreferenced=read.joined("unreferenced", HASH_BYTES),
+            unindexed=read.joined("unindexed", HASH_BYTES) if read.has("unindexed") else (),
+            pendings=read.joined("pendings", MANIFEST_ID_BYTES) if read.has("pendings") else (),
         )
 
 

@@ -10,13 +10,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from repo_store.bounded import get_sealed
-from repo_store.errors import ObjectDamaged
+from repo_store.gc_log import KINDS, parse_record_name, read_again, record_name
 from repo_store.generation import Done, Mark, Sweep
 from repo_store.key_ring import KeyRing
-from repo_store.sealed import Kind, open_object
+from repo_store.sealed import open_object
 from repo_store.storage import Storage
-
-_KINDS = {"mark": Kind.MARK, "sweep": Kind.SWEEP, "done": Kind.DONE}
 
 
 @dataclass(frozen=True)
@@ -30,12 +28,23 @@ class Generations:
     tables: frozenset[bytes]
     frames: frozenset[bytes]
     wal: frozenset[str]
+    unreferenced: frozenset[bytes] = frozenset()
+    """Packs that the last finished generation found without reference. Not condemned: a run that stored one itself
+    keeps it by its commit. A run that begins now takes over none that a dead run may have left."""
+    garbage: frozenset[bytes] = frozenset()
+    """Those of them that were in a table, so nobody was about to commit them: the next generation takes them, and a run
+    that begins now builds on none of them. So no run fails for a generation that began after it."""
 
 
 def read_generations(storage: Storage, ring: KeyRing) -> Generations:
     """Return what `gc/` says. Raises ObjectDamaged if a record cannot be read: guessing could lose data."""
+    return read_again(lambda: _read(storage, ring))
+
+
+def _read(storage: Storage, ring: KeyRing) -> Generations:
     names = sorted(info.name for info in storage.list("gc/"))
-    found = {_parse(name): name for name in names}
+    found = {parse_record_name(name): name for name in names}
+    last = Done(generation=1, time=0)
     packs: set[bytes] = set()
     tables: set[bytes] = set()
     frames: set[bytes] = set()
@@ -54,15 +63,18 @@ def read_generations(storage: Storage, ring: KeyRing) -> Generations:
             tables.update(sweep.tables)
             wal.update(sweep.wal)
         elif stage == "done":
-            Done.from_body(name, _body(storage, ring, stage, name))
-    marked = {number for number, stage in found if stage == "mark"}
+            # In the order of their numbers: the last one counts.
+            last = Done.from_body(name, _body(storage, ring, stage, name))
+    begun = {number for number, stage in found if stage != "done"}
     return Generations(
         highest=max((number for number, _ in found), default=0),
-        open=any((number, "done") not in found for number in marked),
+        open=any((number, "done") not in found for number in begun),
         packs=frozenset(packs),
         tables=frozenset(tables),
         frames=frozenset(frames | _sparse(storage, ring, found)),
         wal=frozenset(wal),
+        unreferenced=frozenset(last.unreferenced),
+        garbage=frozenset(last.unreferenced) - frozenset(last.unindexed),
     )
 
 
@@ -71,16 +83,9 @@ def _sparse(storage: Storage, ring: KeyRing, found: Iterable[tuple[int, str]]) -
     marks = [number for number, stage in found if stage == "mark"]
     if not marks:
         return set()
-    name = f"gc/{max(marks):010d}.mark"
+    name = record_name(max(marks), "mark")
     return set(Mark.from_body(name, _body(storage, ring, "mark", name)).frames)
 
 
-def _parse(name: str) -> tuple[int, str]:
-    number, _, stage = name.removeprefix("gc/").partition(".")
-    if stage not in _KINDS or len(number) != 10 or not number.isdecimal():
-        raise ObjectDamaged(name, "is no record of garbage collection that this version knows")
-    return int(number), stage
-
-
 def _body(storage: Storage, ring: KeyRing, stage: str, name: str) -> dict[str, object]:
-    return open_object(ring, _KINDS[stage], name, get_sealed(storage, name)).body
+    return open_object(ring, KINDS[stage], name, get_sealed(storage, name)).body

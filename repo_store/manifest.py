@@ -126,6 +126,12 @@ class Manifest:
         object.__setattr__(manifest, "_stored_hash", _hash(body))
         return manifest
 
+    def noted(self, *, tags: Sequence[str], hold_until: int | None) -> "Manifest":
+        """Return this manifest with the tags and hold that notes made of it. Its hash stays that of what is stored."""
+        changed = replace(self, tags=tuple(tags), hold_until=hold_until)
+        object.__setattr__(changed, "_stored_hash", self.hash)
+        return changed
+
 
 def _hash(body: Mapping[Any, Any]) -> bytes:
     return blake3(msgpack.packb(body)).digest()

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from repo_store.bounded import get_sealed
-from repo_store.cache_file import write_cache_file
 from repo_store.errors import HoldfastError, ObjectDamaged, ObjectMissing, UsageError
 from repo_store.key_ring import KeyRing
 from repo_store.manifest import Manifest
 from repo_store.sealed import Kind, open_any
+from repo_store.sealed_cache import SealedCache
 from repo_store.storage import Storage
 
 _READERS = 8
@@ -63,8 +63,27 @@ def read_manifests(storage: Storage, ring: KeyRing, cache_dir: Path | None) -> M
         results = list(pool.map(reader.read, wanted))
     damaged = {error.name: error.reason for error in results if isinstance(error, ObjectDamaged)}
     live = [found for found in results if isinstance(found, Manifest)]
-    reader.forget_others(names)
+    reader.cache.keep_only(names)
     return ManifestList(_oldest_first(live), damaged)
+
+
+def manifest_cache(cache_dir: Path | None) -> SealedCache:
+    """Return where this machine keeps manifests as they were stored."""
+    return SealedCache(None if cache_dir is None else cache_dir / "manifests", "manifests/")
+
+
+def read_forgotten(storage: Storage, ring: KeyRing, manifest_id: bytes) -> Manifest | None:
+    """Return a manifest that has a forget marker and was not removed yet; None if there is none.
+
+    Raises ObjectDamaged if it cannot be read.
+    """
+    name = f"manifests/{manifest_id.hex()}"
+    if not any(info.name == f"forgotten/{manifest_id.hex()}" for info in storage.list("forgotten/")):
+        return None
+    found = _Reader(storage, ring, None).read(name)
+    if isinstance(found, ObjectDamaged):
+        raise found
+    return found
 
 
 def _oldest_first(manifests: list[Manifest]) -> list[Manifest]:
@@ -82,14 +101,11 @@ class _Reader:
     def __init__(self, storage: Storage, ring: KeyRing, cache_dir: Path | None) -> None:
         self._storage = storage
         self._ring = ring
-        self._cache = None if cache_dir is None else cache_dir / "manifests"
-        if self._cache is not None:
-            with suppress(OSError):  # then nothing is kept, and each manifest is read from the storage
-                self._cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.cache = manifest_cache(cache_dir)
 
     def read(self, name: str) -> Manifest | ObjectDamaged | None:
         """Return the manifest, None for a tombstone or one deleted meanwhile, or the error of a damaged one."""
-        cached = self._cached(name)
+        cached = self.cache.get(name)
         if cached is not None:
             with suppress(HoldfastError):
                 return self._open(name, cached)
@@ -108,28 +124,9 @@ class _Reader:
             return None
         except ObjectDamaged as error:
             return error
-        if self._cache is not None:
-            with suppress(OSError):
-                write_cache_file(self._cache / name.removeprefix("manifests/"), data)
+        self.cache.put(name, data)
         return found
 
     def _open(self, name: str, data: bytes) -> Manifest | None:
         kind, opened = open_any(self._ring, (Kind.MANIFEST, Kind.TOMBSTONE), name, data)
         return None if kind == Kind.TOMBSTONE else Manifest.from_body(name, opened.body, signer=opened.signer)
-
-    def _cached(self, name: str) -> bytes | None:
-        if self._cache is None:
-            return None
-        try:
-            return (self._cache / name.removeprefix("manifests/")).read_bytes()
-        except OSError:
-            return None
-
-    def forget_others(self, names: set[str]) -> None:
-        """Drop cached manifests that the storage no longer lists."""
-        if self._cache is None:
-            return
-        with suppress(OSError):
-            for path in self._cache.iterdir():
-                if f"manifests/{path.name}" not in names:
-                    path.unlink(missing_ok=True)

@@ -101,26 +101,45 @@ class PackReader:
         self._cost = 0
         self._lock = Lock()
         self._local = local()
+        self._kept: tuple[bytes, bytes] | None = None  # the hash and the bytes of one pack
 
     def directory(self, hash_: bytes, size: int) -> Directory:
         """Return the directory of a pack. Raises ObjectMissing or ObjectDamaged."""
         return self._know(hash_, size, None).directory
 
     def read_frames(
-        self, hash_: bytes, size: int, places: Iterable[FramePlace], find_base: FindBase | None = None
+        self,
+        hash_: bytes,
+        size: int,
+        places: Iterable[FramePlace],
+        find_base: FindBase | None = None,
+        *,
+        keep: bool = False,
     ) -> Iterator[tuple[FramePlace, bytes]]:
         """Yield each of `places` in the pack of this hash and size with its plaintext, in the order of offsets.
 
+        To `keep` the pack is to read all of it and to have it at hand for the next calls, until another is kept.
         Raises ObjectMissing or ObjectDamaged at the first frame that cannot be had; start again behind it to have the
         others. Raises Refused if this holder cannot read contents.
         """
+        for place, plain in self.view_frames(hash_, size, places, find_base, keep=keep):
+            yield place, bytes(plain)
+
+    def view_frames(
+        self,
+        hash_: bytes,
+        size: int,
+        places: Iterable[FramePlace],
+        find_base: FindBase | None = None,
+        *,
+        keep: bool = False,
+    ) -> Iterator[tuple[FramePlace, Buffer]]:
+        """As `read_frames`, without a copy: the plaintext is good until this thread opens another frame."""
         wanted = list(places)
         name = pack_name(hash_)
         runs = plan_runs(wanted, size)
-        if size <= WHOLE_BYTES_MAX or 2 * sum(run.end - run.start for run in runs) >= size:
-            if not 0 < size <= PACK_BYTES_MAX:
-                raise ObjectDamaged(name, f"has {size} bytes, outside the limits of a pack")
-            whole = _get(self._storage, name, size, 0, size)
+        if keep or size <= WHOLE_BYTES_MAX or 2 * sum(run.end - run.start for run in runs) >= size:
+            whole = self._read_whole(hash_, size, keep=keep)
             known = self._know(hash_, size, whole)
             yield from self._open_run(name, known, Run(0, size, wanted), whole, find_base)
             return
@@ -128,6 +147,20 @@ class PackReader:
         for run in runs:
             data = _get(self._storage, name, size, run.start, run.end)
             yield from self._open_run(name, known, run, data, find_base)
+
+    def _read_whole(self, hash_: bytes, size: int, *, keep: bool) -> bytes:
+        """Return all bytes of a pack. Raises ObjectMissing or ObjectDamaged."""
+        name, kept = pack_name(hash_), self._kept
+        if kept is not None and kept[0] == hash_:
+            return kept[1]
+        if not 0 < size <= PACK_BYTES_MAX:
+            raise ObjectDamaged(name, f"has {size} bytes, outside the limits of a pack")
+        if keep:
+            self._kept = kept = None  # never two at a time
+        whole = _get(self._storage, name, size, 0, size)
+        if keep:
+            self._kept = hash_, whole
+        return whole
 
     def read_base(self, hash_: bytes, size: int, place: FramePlace) -> bytes:
         """Return the plaintext of a frame that another has as its base.
@@ -142,7 +175,7 @@ class PackReader:
 
     def _open_run(
         self, name: str, known: _Known, run: Run, data: bytes, find_base: FindBase | None
-    ) -> Iterator[tuple[FramePlace, bytes]]:
+    ) -> Iterator[tuple[FramePlace, Buffer]]:
         view = memoryview(data)
         for place in sorted(run.places, key=lambda place: place.offset):
             index = known.index_of.get(place.name)
@@ -153,8 +186,7 @@ class PackReader:
             key = self._key(name, known, known.directory.key_of[index])
             sealed = view[place.offset - run.start :][: place.sealed_length]
             base = plain_of_base(name, place, find_base)
-            plain = self._codec().open(key, name, place, sealed, base=base)
-            yield place, bytes(plain)  # the frame buffer is used again for the next one
+            yield place, self._codec().open(key, name, place, sealed, base=base)
 
     def _codec(self) -> FrameCodec:
         codec: FrameCodec | None = getattr(self._local, "codec", None)

@@ -4,6 +4,8 @@ They are held as dictionaries because each may be asked for at once; at ROWS_MAX
 run. So memory stays bounded however much a first snapshot stores. This module touches no storage.
 """
 
+import struct
+
 from repo_store.directory import Directory
 from repo_store.row_batch import (
     KEY_BYTES,
@@ -17,7 +19,9 @@ from repo_store.row_batch import (
 from repo_store.rows import ChunkPlace, FrameLocation, Section
 
 ROWS_MAX = 65_536
-"""About 10 MB in memory, and a table of 3 MB."""
+"""About 13 MB in memory, and a table of 3 MB."""
+
+_SPLIT = [struct.Struct(f"{key}s{row - key}s") for key, row in zip(KEY_BYTES, ROW_BYTES, strict=True)]
 
 
 class RecentRows:
@@ -30,6 +34,7 @@ class RecentRows:
         """For each section: key of a row → what follows it, once for each row of this key, joined."""
         self._origins: list[bytes] = []
         self._batch = RowBatch()
+        self._added = [0, 0, 0]  # bytes of each section of the batch that are in `rows`
 
     def add_pack(self, pack: bytes, size: int, directory: Directory) -> None:
         """Add everything that the directory of the pack of this hash and size (bytes) says."""
@@ -37,16 +42,19 @@ class RecentRows:
         # Before the rows that point into them: another thread may find a row as soon as it is there.
         self.packs, self._origins = list(self._batch.packs), list(self._batch.origins)
         for section in Section:
-            self._add_rows(section, bytes(self._batch.sections[section]))
-            self._batch.sections[section].clear()
+            self._add_rows(section, bytes(self._batch.sections[section][self._added[section] :]))
+            self._added[section] = len(self._batch.sections[section])
 
     def _add_rows(self, section: int, data: bytes) -> None:
-        rows, key_bytes, row_bytes = self.rows[section], KEY_BYTES[section], ROW_BYTES[section]
-        for at in range(0, len(data), row_bytes):
-            key, rest = data[at : at + key_bytes], data[at + key_bytes : at + row_bytes]
-            known = rows.get(key)
-            rows[key] = rest if known is None else known + rest
-        self.count += len(data) // row_bytes
+        rows, split = self.rows[section], list(_SPLIT[section].iter_unpack(data))
+        keys = [key for key, _ in split]
+        if rows.keys().isdisjoint(keys) and len(set(keys)) == len(keys):
+            rows.update(split)
+        else:
+            for key, rest in split:
+                known = rows.get(key)
+                rows[key] = rest if known is None else known + rest
+        self.count += len(split)
 
     def find_rows(self, section: int, key: bytes) -> list[bytes]:
         """Return every row of the whole key `key`."""
@@ -70,6 +78,6 @@ class RecentRows:
         batch = RowBatch()
         batch.packs, batch.origins = dict(self._batch.packs), dict(self._batch.origins)
         for section in Section:
-            batch.sections[section].extend(b"".join(self.all_rows(section)))
+            batch.sections[section].extend(self._batch.sections[section])
         batch.sort()
         return batch

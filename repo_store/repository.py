@@ -6,6 +6,7 @@ what no roster names is never looked at.
 """
 
 import os
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -135,14 +136,16 @@ def open_repository(
     state_dir: str | os.PathLike[str] | None,
     *,
     operation: str = "read",
+    configs: Mapping[int, Collection[str]] | None = None,
 ) -> Repository:
     """Return the repository, opened for `operation` (one of config.OPERATIONS).
 
+    `configs` are those that exist, if the caller has just listed them (config_chain.list_configs).
     `state_dir` is where this machine remembers what it saw, or None to remember nothing. Raises NoRepository,
     WrongKey, Refused (a later format, a feature that `operation` needs, a rollback), ObjectDamaged, StorageError.
     """
     expected = credential.repository if isinstance(credential, KeyFile) else None
-    chain = read_chain(storage, state_dir, repository=expected)
+    chain = read_chain(storage, state_dir, repository=expected, configs=configs)
     chain.newest.require(operation)
     unlocked = unlock(storage, chain.newest, credential)
     ring, problems = open_ring(storage, chain.newest, unlocked)

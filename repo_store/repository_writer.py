@@ -10,6 +10,7 @@ reads their directories and uses them (`adopt`), so nothing is uploaded twice.
 
 from collections.abc import Iterable
 from contextlib import suppress
+from pathlib import Path
 from queue import Empty, SimpleQueue
 from types import TracebackType
 
@@ -39,21 +40,38 @@ CHUNK_ROOM_BYTES = 1536 * 1024
 NODE_PACK_BYTES = 16 * 1024 * 1024
 NODES_IN_FLIGHT_BYTES = 48_000_000
 ADOPTED_LISTED_MAX = 10_000
-"""Above this many packs, looking for those a dead run left would cost more requests than it saves."""
+"""Above this many packs, reading those that a dead run left would cost more requests than it saves."""
 
 
 class RepositoryWriter:
     """Writes to one repository for one run. For one thread; close it, whatever happened."""
 
     def __init__(
-        self, storage: Storage, ring: KeyRing, index: Index, get_node: Get, *, level: int = 3
+        self,
+        storage: Storage,
+        ring: KeyRing,
+        index: Index,
+        get_node: Get,
+        *,
+        level: int = 3,
+        generations: Generations | None = None,
+        cache_dir: Path | None = None,
     ) -> None:
+        """`generations`: what was read before the index was brought up to date, if that has just been done.
+
+        `cache_dir`: where ledger records are kept, so that each is fetched once.
+        """
         self._storage, self._ring, self._index, self._get_node = storage, ring, index, get_node
-        self.generations: Generations = read_generations(storage, ring)
-        index.refresh()
+        if generations is None:
+            generations = read_generations(storage, ring)
+            index.refresh()
+        self.generations = generations
         # Not put by this run, and about to be named by its table: they must be made durable with its own.
         self._foreign = [pack_name(pack) for pack in index.unsaved_packs()]
         self.stored_bytes = 0
+        self._cache_dir = cache_dir
+        self.unread_ledger: dict[str, str] = {}
+        """Ledger records that cannot be read, object name → reason: what they say of damage is not known to this run."""
         self._guarded = self._exclude_absent()
         self._stored: SimpleQueue[StoredPack] = SimpleQueue()
         self._pool = WorkerPool(WORKERS, level=level)
@@ -108,6 +126,11 @@ class RepositoryWriter:
         self.stored_bytes += size
         self._index.add_pack(pack, size, directory)
 
+    @property
+    def all_intact(self) -> bool:
+        """Whether nothing is condemned or damaged, so that `is_intact` says yes of every entry."""
+        return not self._guarded
+
     def is_intact(self, entry: Entry) -> bool:
         """Say whether all of an entry's content can be relied on; quick while nothing is condemned or damaged."""
         if not self._guarded:
@@ -143,14 +166,17 @@ class RepositoryWriter:
         packs = set(self.generations.packs)
         frames = set(self.generations.frames)
         known = dict(self._index.packs())
+        listed = {bytes.fromhex(info.name[-64:]): info.size for info in self._storage.list("packs/")}
+        packs.update(pack for pack, size in known.items() if listed.get(pack) != size)
         if len(known) <= ADOPTED_LISTED_MAX:
-            listed = {bytes.fromhex(info.name[-64:]): info.size for info in self._storage.list("packs/")}
-            packs.update(pack for pack, size in known.items() if listed.get(pack) != size)
-            self._adopt({pack: listed[pack] for pack in self._index.unindexed(listed)}, packs)
-        damage = read_damage(self._storage, self._ring)
+            unindexed = {pack: listed[pack] for pack in self._index.unindexed(listed)}
+            self._adopt(unindexed, packs | self.generations.unreferenced)
+        damage = read_damage(self._storage, self._ring, self._cache_dir)
+        self.unread_ledger = damage.unread
         packs |= damage.packs
         frames |= damage.frames
-        self._index.set_absent(packs, frames)
+        # What the next prune takes is stored anew; what was taken over unread belongs to a live manifest and is safe.
+        self._index.set_absent(packs | self.generations.garbage, frames)
         return bool(packs & known.keys() or frames)
 
     def _adopt(self, unindexed: dict[bytes, int], condemned: Iterable[bytes]) -> None:

@@ -13,7 +13,10 @@ from collections.abc import Iterable, Sequence
 
 from blake3 import blake3
 
+from repo_store._hashes import row_sum
+from repo_store._lookups import chunk_rows
 from repo_store._rows import sort_rows
+from repo_store.chunk_ids import hash_kernel
 from repo_store.directory import Directory
 from repo_store.frame import NAME_BYTES, NO_BASE, Codec, FrameName, FramePlace
 from repo_store.pack_key import ORIGIN_BYTES
@@ -55,8 +58,9 @@ class RowBatch:
             locations += location_key(origin, ordinal)
             locations += _LOCATION.pack(number, frame.offset, *lengths, frame.codec, base)
             origin_number = self.origins.setdefault(origin, len(self.origins))
-            for chunk_id, offset, length in directory.chunks(index):
-                chunks += chunk_id + _CHUNK.pack(origin_number, ordinal << 48 | offset << 24 | length)
+            first, last = directory.starts[index], directory.starts[index + 1]
+            ids = directory.ids[first * CHUNK_ID_BYTES : last * CHUNK_ID_BYTES]
+            chunks += chunk_rows(ids, directory.lengths[first:last], origin_number, ordinal)
 
     def sort(self) -> None:
         """Bring the rows into the order of their bytes."""
@@ -110,6 +114,11 @@ def sum_rows(key: bytes, section: int, rows: bytes | bytearray, names: Sequence[
 
     `names` are the hashes of the packs (section 0) or the origins that the numbers in the rows stand for.
     """
+    kernel = hash_kernel()
+    if kernel is not None:
+        joined, size = b"".join(names), len(names[0]) if names else CHUNK_ID_BYTES
+        total = row_sum(key, section, rows, ROW_BYTES[section], KEY_BYTES[section], joined, size, kernel)
+        return int.from_bytes(total, "little")
     lead = bytes([section])
     shape = _CHUNK_IN_FULL if section else _LOCATION_IN_FULL
     hashes: Iterable[int] = (

@@ -2,6 +2,7 @@
 
     <random>.run    a run; never changed, removed once no list names it
     <random>.tmp    a run being written
+    made/           tables that this machine has put and not loaded yet, so that it need not fetch them
     list            the names of the runs that together hold the rows of all tables loaded, and a hash
     lock            held (flock) while the list is read and exchanged
 
@@ -26,6 +27,7 @@ from repo_store.cache_file import write_cache_file
 from repo_store.os_errors import cache_failing
 from repo_store.run import Run, RunDamaged
 from repo_store.run_writer import RUN_SUFFIX, TEMPORARY_SUFFIX, make_private_folder
+from repo_store.sealed_cache import SealedCache
 
 LOCK_SECONDS_MAX = 20.0
 _LOCK_POLL_SECONDS = 0.05
@@ -42,6 +44,7 @@ class RowCache:
         self._lineage = lineage
         self._open: dict[str, Run] = {}
         make_private_folder(self.folder)
+        self.tables = SealedCache(Path(self.folder, "made"), "tables/")
 
     @contextmanager
     def lock(self, seconds_max: float = LOCK_SECONDS_MAX) -> Iterator[bool]:

@@ -48,6 +48,11 @@ class Merge:
     sources: tuple[tuple[bytes, RowSums], ...]
     removed: RowSums
 
+    def encoded(self) -> dict[str, Any]:
+        """Return it as tables state it."""
+        sources = [[name, *stated.encoded()] for name, stated in self.sources]
+        return {"generation": self.generation, "sources": sources, "removed": self.removed.encoded()}
+
 
 def read_sums(name: str, counts: Any, sums: Any) -> RowSums:
     """Return the counts and sums that the table `name` states. Raises ObjectDamaged if they are none."""

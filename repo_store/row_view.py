@@ -6,25 +6,39 @@ sparse or damaged itself, and its base, if it has one, is present; a chunk, if o
 the cache and touches no storage.
 """
 
+import heapq
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from functools import partial
+from operator import itemgetter
+from typing import NamedTuple, TypeVar
 
+from repo_store._lookups import probe_ids
 from repo_store._rows import probe
 from repo_store.block_cache import BlockCache
 from repo_store.errors import StorageError
 from repo_store.frame import FrameName
 from repo_store.recent_rows import RecentRows
 from repo_store.row_batch import ROW_BYTES, location_key
+from repo_store.row_stream import RowsChanged, RowStream
 from repo_store.rows import ChunkPlace, FrameLocation, Section
-from repo_store.run import Run, RunDamaged
+from repo_store.run import PACK_ENTRY, Run, RunDamaged
 
 VERDICTS_MAX = 32_768
 """Frames whose presence is remembered: neighbouring chunks ask for the same frame."""
 _REBUILDS_MAX = 3
+SEVERAL = 255  # as in _lookups.c
 
 Result = TypeVar("Result")
 Filters = tuple[tuple[bytes, ...], tuple[bytes, ...], tuple[bytes, ...]]
+
+
+class KnownTable(NamedTuple):
+    """A table as the cache knows it: who signed it, how many rows it has, and the packs that it names."""
+
+    signer: bytes
+    rows: int
+    packs: frozenset[bytes]
 
 
 class RowView(ABC):
@@ -96,16 +110,37 @@ class RowView(ABC):
             known.update(run.listed_packs())
         return [pack for pack in listed if pack not in known]
 
+    def tables(self) -> dict[bytes, KnownTable]:
+        """Return what is known of every table that is listed, by its hash."""
+        known: dict[bytes, KnownTable] = {}
+        for run in self._view[1]:
+            packs: list[set[bytes]] = [set() for _ in run.tables]
+            for pack, _, table in PACK_ENTRY.iter_unpack(run.packs):
+                packs[table].add(pack)
+            for entry, listed, named in zip(run.tables, run.listed, packs, strict=True):
+                if listed:
+                    known[entry.name] = KnownTable(entry.signer, entry.rows, frozenset(named))
+        return known
+
     def chunks(self, section: int) -> Iterator[tuple[bytes, ChunkPlace]]:
         """Yield every row of a section, in no stated order. Raises StorageError if the cache is damaged meanwhile."""
         recent, (_, runs) = self._recent, self._view
         for row in recent.all_rows(section):
             yield row[:32], recent.chunk_place(row)
         for run in runs:
-            for row in self._rows_of(run, section):
-                place = run.chunk_place(row)
-                if place is not None:
-                    yield row[:32], place
+            yield from self._chunks_of(run, section)
+
+    def chunks_in_order(self, section: int) -> Iterator[tuple[bytes, ChunkPlace]]:
+        """As `chunks`, sorted by id."""
+        recent, (_, runs) = self._recent, self._view
+        fresh = sorted((row[:32], recent.chunk_place(row)) for row in recent.all_rows(section))
+        yield from heapq.merge(fresh, *(self._chunks_of(run, section) for run in runs), key=itemgetter(0))
+
+    def _chunks_of(self, run: Run, section: int) -> Iterator[tuple[bytes, ChunkPlace]]:
+        for row in self._rows_of(run, section):
+            place = run.chunk_place(row)
+            if place is not None:
+                yield row[:32], place
 
     def locations(self) -> Iterator[FrameLocation]:
         """Yield every location of every frame, as `chunks` does."""
@@ -118,18 +153,27 @@ class RowView(ABC):
                 if location is not None:
                     yield location
 
+    def row_streams(self, section: int) -> list[RowStream]:
+        """Return all chunk rows of a section, of dead tables too, as sorted streams of raw rows."""
+        batch, runs = self._recent.batch(), self._view[1]
+        recent = RowStream(tuple(batch.origins), lambda: iter([bytes(batch.sections[section])]))
+        return [recent, *(RowStream(r.live_origins(), partial(self._pieces, r, section)) for r in runs)]
+
     def count(self) -> int:
         """Return the number of rows that count, of all sections."""
         return self._recent.count + sum(run.live_rows for run in self._view[1])
 
     def _rows_of(self, run: Run, section: int) -> Iterator[bytes]:
         size = ROW_BYTES[section]
+        for rows in self._pieces(run, section):
+            yield from (rows[at : at + size] for at in range(0, len(rows), size))
+
+    def _pieces(self, run: Run, section: int) -> Iterator[bytes]:
         try:
-            for rows in run.stream(section):
-                yield from (rows[at : at + size] for at in range(0, len(rows), size))
+            yield from run.stream(section)
         except RunDamaged as damage:
             self._replace(damage)
-            raise StorageError(f"{self._folder}: damaged while it was read: run again") from damage
+            raise RowsChanged(f"{self._folder}: damaged while it was read: run again") from damage
 
     def _places(self, section: int, chunk_id: bytes) -> list[ChunkPlace]:
         recent = self._recent
@@ -174,6 +218,23 @@ class RowView(ABC):
                 if key is not None and (verdicts.get(key) or self._is_present(FrameName.unpack(key))):
                     return True
         return False
+
+    def _present_in_runs(self, section: int, ids: list[bytes]) -> set[bytes]:
+        """Return those of `ids` that one run alone can have and has, in a present frame; quick for many."""
+        filters, runs = self._view
+        of_run: dict[int, list[bytes]] = {}
+        for chunk_id, hit in zip(ids, probe_ids(filters[section], b"".join(ids)), strict=True):
+            if 0 < hit < SEVERAL:
+                of_run.setdefault(hit - 1, []).append(chunk_id)
+        found: set[bytes] = set()
+        for number, keys in of_run.items():
+            run, verdicts = runs[number], dict[bytes | None, bool]()
+            frames = run.frames_of(section, keys, self._blocks)
+            for frame in {*frames} - {None}:
+                key = run.frame_name(frame or b"")
+                verdicts[frame] = key is not None and self._is_present(FrameName.unpack(key))
+            found.update(key for key, frame in zip(keys, frames, strict=True) if verdicts.get(frame))
+        return found
 
     def _judge(self, name: FrameName, key: bytes, *, may_have_base: bool) -> bool:
         if key in self._absent_frames:

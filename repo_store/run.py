@@ -21,6 +21,7 @@ from typing import NamedTuple
 import msgpack
 from blake3 import blake3
 
+from repo_store._lookups import blocks_of, frames_of
 from repo_store._rows import lower_bound
 from repo_store.frame import NAME_BYTES
 from repo_store.pack_key import ORIGIN_BYTES
@@ -189,6 +190,21 @@ class Run:
             rows, at = blocks.read(self, section, number), 0
             at = lower_bound(rows, row_bytes, key) * row_bytes
 
+    def frames_of(self, section: int, ids: list[bytes], blocks: "BlockReader") -> list[bytes | None]:
+        """Return for each chunk the frame of a row that it has here, for `frame_name`; None where it takes `find_rows`
+        to tell. Raises RunDamaged."""
+        if not self.counts[section]:
+            return [None] * len(ids)
+        joined = b"".join(ids)
+        numbers = blocks_of(self._fences[section], FENCE_BYTES[section], joined)
+        return frames_of(blocks.read_all(self, section, numbers), joined)
+
+    def frame_name(self, frame: bytes) -> bytes | None:
+        """Return the 20 bytes of the name of a frame that `frames_of` gave, or None if its table is not alive."""
+        at = int.from_bytes(frame[:4], "little") * ORIGIN_ENTRY.size
+        table = int.from_bytes(self.origins[at + ORIGIN_BYTES : at + ORIGIN_ENTRY.size], "little")
+        return self.origins[at : at + ORIGIN_BYTES] + frame[4:] + b"\0\0" if self.alive[table] else None
+
     def chunk_place(self, row: bytes) -> ChunkPlace | None:
         """Return what a chunk row says, or None if its table is not alive."""
         at = origin_number(row) * ORIGIN_ENTRY.size
@@ -205,6 +221,12 @@ class Run:
         """Return what a location row says, or None if its table is not alive."""
         pack, size, table = PACK_ENTRY.unpack_from(self.packs, pack_number(row) * PACK_ENTRY.size)
         return frame_location(row, pack, size) if self.alive[table] else None
+
+    def live_origins(self) -> tuple[bytes | None, ...]:
+        """Return what the numbers in chunk rows stand for; None where the table of those rows is not alive."""
+        return tuple(
+            origin if self.alive[table] else None for origin, table in ORIGIN_ENTRY.iter_unpack(self.origins)
+        )
 
     def live_packs(self) -> Iterator[tuple[bytes, int]]:
         """Yield hash and size of every pack that a live table knows."""
@@ -232,3 +254,7 @@ class BlockReader:
     def read(self, run: Run, section: int, number: int) -> bytes:
         """Return the rows of one block. Raises RunDamaged."""
         return run.read_block(section, number)
+
+    def read_all(self, run: Run, section: int, numbers: list[int]) -> list[bytes]:
+        """Return the rows of each of these blocks. Raises RunDamaged."""
+        return [self.read(run, section, number) for number in numbers]

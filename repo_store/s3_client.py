@@ -7,13 +7,13 @@ resources and transfers, is not used and takes 50 ms more; credentials, endpoint
 
 import threading
 from collections import Counter
-from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
 from repo_store.errors import UsageError
 from repo_store.rate_limit import RateLimit
 from repo_store.s3_body import Body, BodyReader
 from repo_store.s3_errors import one_line
+from repo_store.s3_model import new_session
 from repo_store.s3_options import S3Options
 
 if TYPE_CHECKING:
@@ -24,6 +24,9 @@ EXPECT_BYTES_MIN = 1024 * 1024
 """Larger uploads first ask whether they are welcome: a refusal then costs no transfer. Smaller save the question."""
 
 _ENDPOINT_EXAMPLE = "an endpoint is a URL, such as https://s3.example.org: AWS_ENDPOINT_URL or endpoint_url"
+_BUNDLE_HINT = (
+    "a bundle is a file of certificates in PEM: --s3-ca-bundle, AWS_CA_BUNDLE, or ca_bundle in ~/.aws/config"
+)
 
 
 class S3Connection:
@@ -40,7 +43,8 @@ class S3Connection:
 
     @property
     def client(self) -> "S3Client":
-        """The client. Raises what boto raises where it finds no profile, or an endpoint that is none."""
+        """The client. Raises UsageError for an endpoint or authorities that are none, and what boto raises where it
+        finds no profile."""
         with self._lock:
             if self._client is None:
                 self._client = self._make()
@@ -74,12 +78,22 @@ class S3Connection:
             user_agent_extra="holdfast",
         )
         # Config(s3=…) is left alone: it would replace what a user has set there, such as addressing_style.
+        session = self._session or new_session()
+        bundle = self._options.ca_bundle or session.get_config_variable("ca_bundle")
+        where: dict[str, Any] = {
+            "endpoint_url": self._options.endpoint,
+            "region_name": self._options.region,
+            "verify": bundle,
+        }
         try:
-            client = cast("S3Client", (self._session or _session()).create_client("s3", config=config))
+            made: Any = session.create_client("s3", config=config, **where)
         except ValueError as error:
             raise UsageError(one_line(str(error)), hint=_ENDPOINT_EXAMPLE) from error
+        client = cast("S3Client", made)
         if client.meta.endpoint_url.startswith("https://"):
             _leave_payload_to_tls(client)
+            if isinstance(bundle, str):
+                _require_bundle(bundle)
         client.meta.events.register_last("before-call.s3", _no_question_for_little)
         client.meta.events.register_last("before-send.s3", self._on_send)
         return client
@@ -108,20 +122,15 @@ def _no_question_for_little(params: dict[str, Any], **_: object) -> None:
         params["headers"].pop("Expect", None)
 
 
-@cache
-def _loader() -> Any:
-    """Return what reads boto's descriptions of the service: the slow part of a session, the same for all."""
-    from botocore.loaders import Loader
-    from botocore.session import Session
+def _require_bundle(path: str) -> None:
+    """Raise UsageError for a bundle that cannot be used: boto would look for it at every request, and call each
+    failure one of the line."""
+    import ssl
 
-    loader: Loader = Session().get_component("data_loader")
-    return loader
-
-
-def _session() -> "Session":
-    """Return a session that looks for its settings and credentials anew."""
-    from botocore.session import Session
-
-    session = Session()
-    session.register_component("data_loader", _loader())
-    return session
+    try:
+        ssl.create_default_context(cafile=path)
+    except ssl.SSLError:
+        raise UsageError(f"{path}: holds no certificates", hint=_BUNDLE_HINT) from None
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise UsageError(f"{path}: cannot be read: {reason}", hint=_BUNDLE_HINT) from None

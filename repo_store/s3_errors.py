@@ -42,9 +42,11 @@ _CREDENTIALS_HINT = (
     "credentials come by the AWS chain: AWS_PROFILE, AWS_ACCESS_KEY_ID, ~/.aws, the instance's role"
 )
 _RIGHTS_HINT = "docs/s3.md has the policy that each role needs"
-_REGION_HINT = "set the region of the bucket: AWS_REGION, or region in ~/.aws/config"
-_ENDPOINT_HINT = "check the network and the endpoint: AWS_ENDPOINT_URL, or endpoint_url in ~/.aws/config"
-_TLS_HINT = "a private authority is named by AWS_CA_BUNDLE; a server without TLS has an endpoint with http://"
+_REGION_HINT = "set the region of the bucket: --s3-region, AWS_REGION, or region in ~/.aws/config"
+_ENDPOINT_HINT = (
+    "check the network and the endpoint: --s3-endpoint, AWS_ENDPOINT_URL, or endpoint_url in ~/.aws/config"
+)
+_TLS_HINT = "a private authority is named by --s3-ca-bundle or AWS_CA_BUNDLE; a server without TLS has an endpoint with http://"
 _OTHER_SERVER_HINT = "use another server, or a newer version of this one: docs/s3.md"
 _ROOM_HINT = "free some space or prune; what was stored before is whole, and the next run reuses it"
 

@@ -1,11 +1,13 @@
 """Where an S3 repository is, and what may be chosen about how it is stored and reached.
 
-Nothing here is taken from the environment: the command line fills it in. Credentials, endpoint and region are not
-here at all, they come by the AWS chain (AWS_PROFILE, AWS_ENDPOINT_URL, ~/.aws, instance roles …); docs/s3.md.
+Nothing here is taken from the environment: the command line fills it in. Endpoint, region and authority that are not
+given come by the AWS chain (AWS_PROFILE, AWS_ENDPOINT_URL, ~/.aws, instance roles …), and so do credentials, which
+cannot be given here at all: no secret stands among options; docs/s3.md.
 """
 
 import re
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from repo_store.errors import UsageError
 from repo_store.object_names import NAME_BYTES_MAX
@@ -24,9 +26,11 @@ STORAGE_CLASS_BYTES_MIN = 128 * 1024
 
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]", re.ASCII)
 _CLASS = re.compile(r"[A-Z][A-Z0-9_]{0,39}", re.ASCII)
+_REGION = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,62}", re.ASCII)
 _ARCHIVES = {"GLACIER", "DEEP_ARCHIVE"}
 _SSE_S3, _SSE_KMS = "AES256", "aws:kms"
 _EXAMPLE = "write s3://bucket or s3://bucket/prefix"
+_ENDPOINT_EXAMPLE = "an endpoint is a URL, such as https://s3.example.org"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,12 @@ def parse_s3_location(location: str) -> S3Location:
 class S3Options:
     """How to store and how to reach. Raises UsageError for what makes no sense."""
 
+    endpoint: str | None = None
+    """The URL of a server other than that of AWS."""
+    region: str | None = None
+    ca_bundle: str | None = None
+    """A file of certificates in PEM: the authorities that may vouch for the server, in place of the public ones."""
+
     storage_class: str | None = None
     """For objects of 128 KiB and more; classes that must be thawed before reading are refused."""
     encryption: str | None = None
@@ -83,6 +93,18 @@ class S3Options:
     """The same for a server that has not answered even once: a wrong endpoint should not cost five minutes."""
 
     def __post_init__(self) -> None:
+        if self.endpoint is not None and not _is_endpoint(self.endpoint):
+            raise UsageError(f"{self.endpoint!r}: not the URL of a server", hint=_ENDPOINT_EXAMPLE)
+        if self.region is not None and not _REGION.fullmatch(self.region):
+            raise UsageError(f"{self.region!r}: not a region", hint="a region is a word such as eu-central-1")
+        self._check_storing()
+        for limit in (self.upload_bytes_per_second, self.download_bytes_per_second):
+            if limit is not None and limit < 1:
+                raise UsageError(f"{limit}: not a number of bytes per second")
+        assert self.connections > 0 and self.part_threads > 0
+        assert PART_BYTES_MIN <= self.part_bytes <= self.multipart_bytes_min
+
+    def _check_storing(self) -> None:
         if self.storage_class is not None and not _CLASS.fullmatch(self.storage_class):
             raise UsageError(f"{self.storage_class!r}: not a storage class")
         if self.storage_class in _ARCHIVES:
@@ -97,11 +119,11 @@ class S3Options:
             )
         if self.kms_key_id is not None and self.encryption != _SSE_KMS:
             raise UsageError(f'a KMS key needs the encryption "{_SSE_KMS}"')
-        for limit in (self.upload_bytes_per_second, self.download_bytes_per_second):
-            if limit is not None and limit < 1:
-                raise UsageError(f"{limit}: not a number of bytes per second")
-        assert self.connections > 0 and self.part_threads > 0
-        assert PART_BYTES_MIN <= self.part_bytes <= self.multipart_bytes_min
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether there is a limit on transfers."""
+        return self.upload_bytes_per_second is not None or self.download_bytes_per_second is not None
 
     def headers(self, size: int) -> dict[str, str]:
         """Return what is asked of the server when an object of `size` bytes is made, as parameters of boto."""
@@ -115,3 +137,15 @@ class S3Options:
     def part_size(self, size: int) -> int:
         """Return how large the parts of an object of `size` bytes are: more than 10,000 are not allowed."""
         return max(self.part_bytes, -(-size // MULTIPART_PARTS_MAX))
+
+
+def _is_endpoint(text: str) -> bool:
+    """Return whether `text` is a URL that S3 could be spoken at: no user, no query, nothing that breaks a line."""
+    try:
+        url = urlsplit(text)
+        port = url.port
+    except ValueError:
+        return False
+    plain = text.isascii() and text.isprintable() and " " not in text
+    whole = url.scheme in ("http", "https") and bool(url.hostname) and port != 0
+    return plain and whole and url.username is None and not url.query and not url.fragment

@@ -9,6 +9,7 @@ a power cut. A caller puts packs, passes a barrier, puts the tables that name th
 barrier, and only then the manifest (docs/format.md, "Order of writing").
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -74,3 +75,9 @@ class Storage(Protocol):
     def replace(self, name: str, data: Buffer) -> None:
         """Put `data` in place of a damaged object, atomically. For repair by the owner only: nothing else may
         call it (docs/invariants.md)."""
+
+
+def requests_of(storage: Storage) -> Counter[str]:
+    """Return how many requests of which kind a storage has sent to its server, every try counted; of a storage
+    without a server none."""
+    return Counter(getattr(storage, "requests", ()))

@@ -100,12 +100,7 @@ def _trailer_body(
     }
     if merge is not None:
         check_merge("merged table", [stated for _, stated in merge.sources], merge.removed, sums)
-        sources = [[name, *stated.encoded()] for name, stated in merge.sources]
-        body["merged"] = {
-            "generation": merge.generation,
-            "sources": sources,
-            "removed": merge.removed.encoded(),
-        }
+        body["merged"] = merge.encoded()
     return body
 
 

@@ -19,6 +19,7 @@ from repo_store.row_batch import KEY_BYTES, ROW_BYTES
 from repo_store.rows import Section
 from repo_store.run import Run, TableEntry
 from repo_store.run_writer import Dictionary, RunWriter, write_sorted
+from repo_store.sealed_cache import SealedCache
 from repo_store.storage import ObjectInfo, Storage
 from repo_store.table import PACK_ENTRY, TABLE_BYTES_MAX, Trailer
 from repo_store.table_reader import TableReader
@@ -34,10 +35,13 @@ _PIECE_BYTES = 8 * 1024 * 1024
 class TableLoader:
     """Loads tables and writes runs into `folder`. `problems` collects what was damaged."""
 
-    def __init__(self, storage: Storage, ring: KeyRing, folder: str, *, private: bool) -> None:
-        """`private`: the runs get no name that another process could see."""
+    def __init__(
+        self, storage: Storage, ring: KeyRing, folder: str, *, private: bool, kept: SealedCache
+    ) -> None:
+        """`private`: the runs get no name that another process could see. `kept` may have tables this machine made."""
         self._storage, self._ring = storage, ring
         self._folder, self._private = folder, private
+        self._kept = kept
         self.problems: list[ObjectDamaged] = []
         self._dictionary = Dictionary()
         self._rows = (bytearray(), bytearray(), bytearray())
@@ -61,6 +65,9 @@ class TableLoader:
                 yield from self._stream(table)
 
     def _fetch(self, table: ObjectInfo) -> bytes | None:
+        kept = self._kept.get(table.name)
+        if kept is not None and f"tables/{blake3(kept).hexdigest()}" == table.name:
+            return kept  # the very bytes: a spoilt file is another table, or none
         try:
             return self._storage.get(table.name)
         except ObjectMissing:

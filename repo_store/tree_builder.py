@@ -11,11 +11,15 @@ in; a leaf is put together from these pieces. Only the open leaf and one open in
 memory, whatever the number of entries. Nothing here touches storage.
 """
 
+from array import array
+from itertools import accumulate, islice
 from typing import Any, Final, NoReturn
 
 import msgpack
 from blake3 import blake3
 
+from repo_store._entries import pack_rows
+from repo_store.chunk_ids import HASH_BYTES, chunk_ids
 from repo_store.entry import Entry, Path
 from repo_store.errors import SourceError
 from repo_store.tree_node import (
@@ -95,6 +99,54 @@ class TreeBuilder:
             or (count >= LEAF_ENTRIES_MIN and self._cuts_after(name))
         ):
             self._end_leaf()
+
+    def add_all(
+        self, parent: Path, entries: list[Entry], contents: list[bytes] | None = None, start: int = 0
+    ) -> int:
+        """Take ordinary entries from `start` on, as `add` would one by one; return where it stopped.
+
+        What it stops at is for `add` to take or to refuse: an entry with something in extra or a long content, one
+        that does not belong here, the first one of a directory. `contents`, one for each entry, stand for those
+        in them: an id, or empty.
+        """
+        if parent is not self._parent and parent != self._parent:
+            return start
+        rows = pack_rows(entries, contents, start, self._last_name, self._name_bytes_max)
+        names = [entry[0] for entry in islice(entries, start, start + len(rows))]
+        cuts = self._cut_bytes(names)
+        at = 0
+        while at < len(rows):
+            end, ends_leaf = self._leaf_end(rows, cuts, at)
+            if not self._rows:
+                self._begin_run(parent, names[at])
+            taken = rows[at:end]
+            self._rows += taken
+            self._leaf_bytes += sum(map(len, taken))
+            self._leaf_entries += len(taken)
+            self._last_name = names[end - 1]
+            if ends_leaf:
+                self._end_leaf()
+            at = end
+        return start + len(rows)
+
+    def _cut_bytes(self, names: list[bytes]) -> bytes:
+        """Return for each name the byte that `_cuts_after` compares with zero."""
+        prefix = self._cut_prefix
+        lengths = array("I", [len(prefix) + len(name) for name in names])
+        return chunk_ids(self._cut_key, prefix.join((b"", *names)), lengths)[7::HASH_BYTES]
+
+    def _leaf_end(self, rows: list[bytes], cuts: bytes, at: int) -> tuple[int, bool]:
+        """Return how far the open leaf goes in `rows`, taken from `at` on, and whether it ends there."""
+        end = min(len(rows), at + LEAF_ENTRIES_MAX - self._leaf_entries)
+        ends_leaf = end - at == LEAF_ENTRIES_MAX - self._leaf_entries
+        cut = cuts.find(0, at + max(0, LEAF_ENTRIES_MIN - 1 - self._leaf_entries), end)
+        if cut >= 0:
+            end, ends_leaf = cut + 1, True
+        size = self._leaf_bytes + (0 if self._rows else len(self._parent_row))
+        if size + sum(map(len, islice(rows, at, end))) < CUT_BYTES:
+            return end, ends_leaf
+        sizes = accumulate(map(len, islice(rows, at, end)), initial=size)
+        return next(at + taken for taken, size in enumerate(sizes) if taken and size >= CUT_BYTES), True
 
     def checkpoint(self) -> TreeRoot | None:
         """Return a whole tree of what has been added so far, None if that is nothing; building goes on after it."""

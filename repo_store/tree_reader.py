@@ -15,6 +15,7 @@ it the error is raised.
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
+from operator import itemgetter
 from typing import NamedTuple
 
 from repo_store.entry import Entry, Path
@@ -115,7 +116,8 @@ class Cursor:
     def __init__(self, get: Get, root: TreeRoot, *, on_damage: OnDamage | None = None) -> None:
         self._walk = _Walk(get, root, None, on_damage)
         self._runs: Iterator[Run] = iter(())
-        self._entries: Iterator[Entry] = iter(())
+        self._entries: list[Entry] = []
+        self._at = 0  # of the next one in `_entries`
         self._parent: Path = ()
         self._path: Path | None = ()
         self._entry: Entry | None = None
@@ -127,15 +129,38 @@ class Cursor:
         """
         here = self._path
         while here is not None and here < path:
-            entry = next(self._entries, None)
-            if entry is None:
+            if self._at == len(self._entries):
                 if not self._next_run(path):
                     self._path = None
                     return None
                 continue
+            entry = self._entries[self._at]
+            self._at += 1
             here = (*self._parent, entry[0])
             self._path, self._entry = here, entry
         return self._entry if here == path else None
+
+    def advance_all(self, parent: Path, names: list[bytes]) -> list[Entry | None]:
+        """As `advance` for each of these names in one directory, in rising order."""
+        found: list[Entry | None] = []
+        while len(found) < len(names):
+            found.append(self.advance((*parent, names[len(found)])))
+            if self._parent == parent and self._path is not None and self._at:
+                found += self._rest_of_run(names[len(found) :])
+        return found
+
+    def _rest_of_run(self, names: list[bytes]) -> list[Entry | None]:
+        """Return what the run being read has of those of `names` that it reaches."""
+        first = self._at - 1  # the one read last may lie ahead of the name that it was read for
+        rest = self._entries[first:]
+        reached = names[: bisect_right(names, rest[-1][0])]
+        if not reached:
+            return []
+        of_name = {entry[0]: entry for entry in rest}
+        found = [of_name.get(name) for name in reached]
+        self._at = first + bisect_right(rest, reached[-1], key=itemgetter(0))
+        self._entry, self._path = found[-1], (*self._parent, reached[-1])
+        return found
 
     def _next_run(self, path: Path) -> bool:
         run = next(self._runs, None)
@@ -145,8 +170,8 @@ class Cursor:
                 return False
             self._runs = iter(leaf)
             run = next(self._runs, None)
-        self._parent, entries = run
-        self._entries = iter(entries)
+        self._parent, self._entries = run
+        self._at = 0
         return True
 
 

@@ -14,9 +14,6 @@ import os
 import re
 from collections.abc import Iterable
 
-from pathspec.patterns.gitignore import GitIgnorePatternError
-from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
-
 from engine.problems import printable, reason
 from repo_store.errors import UsageError
 
@@ -34,15 +31,8 @@ class Excludes:
 
     def __init__(self, patterns: Iterable[bytes | str]) -> None:
         """Compile the patterns, last one strongest. Raises UsageError naming one that is none."""
-        self._rules: list[tuple[re.Pattern[bytes], bool]] = []
-        for pattern in patterns:
-            line = os.fsencode(pattern)
-            try:
-                expression, excludes = GitIgnoreSpecPattern.pattern_to_regex(_spelled_out(line))
-            except GitIgnorePatternError as error:
-                raise UsageError(f"{printable(line)}: is not a gitignore pattern") from error
-            if expression is not None and excludes is not None:
-                self._rules.append((re.compile(_exact(expression), re.DOTALL), excludes))
+        lines = [os.fsencode(pattern) for pattern in patterns]
+        self._rules = _compiled(lines) if lines else []
         self._rules.reverse()
 
     def __bool__(self) -> bool:
@@ -54,6 +44,22 @@ class Excludes:
             if expression.search(path) is not None:
                 return excludes
         return False
+
+
+def _compiled(lines: Iterable[bytes]) -> list[tuple[re.Pattern[bytes], bool]]:
+    # Only here: pathspec takes as long to load as the walk of thousands of files, and most snapshots exclude nothing.
+    from pathspec.patterns.gitignore import GitIgnorePatternError
+    from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
+
+    rules = []
+    for line in lines:
+        try:
+            expression, excludes = GitIgnoreSpecPattern.pattern_to_regex(_spelled_out(line))
+        except GitIgnorePatternError as error:
+            raise UsageError(f"{printable(line)}: is not a gitignore pattern") from error
+        if expression is not None and excludes is not None:
+            rules.append((re.compile(_exact(expression), re.DOTALL), excludes))
+    return rules
 
 
 def _spelled_out(line: bytes) -> bytes:

@@ -18,6 +18,7 @@ problem. docs/format.md, section 9, has the order.
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from stat import S_ISDIR
 from typing import NamedTuple
@@ -45,6 +46,8 @@ from repo_store.errors import SourceError
 BATCH_ENTRIES_MAX = 1024
 OPEN_DIRECTORIES_MAX = 64
 """Descriptors held for the deepest levels; the ones above are closed and opened again on the way back."""
+
+_entry_from = partial(new_tuple, Entry)
 
 Batch = tuple[Directory, list[Entry]]
 
@@ -170,32 +173,40 @@ class FileTree:
     def _runs(self, directory: Directory, names: Iterator[bytes]) -> Iterator[_Run]:
         """Lstat the names one after the other; what follows a directory is looked at after the way back."""
         entries: list[Entry] = []
-        for entry in self._look(directory, names):
-            entries.append(entry)
-            if entry[1] == DIRECTORY or len(entries) == BATCH_ENTRIES_MAX:
-                yield _Run(entries, entry[1] == DIRECTORY)
+        for found in self._look(directory, names):
+            if len(entries) + len(found) > BATCH_ENTRIES_MAX:
+                yield _Run(entries, False)
+                entries = []
+            entries += found
+            if found and found[-1][1] == DIRECTORY:
+                yield _Run(entries, True)
                 entries = []
         if entries:
             yield _Run(entries, False)
 
-    def _look(self, directory: Directory, names: Iterator[bytes]) -> Iterator[Entry]:
-        """Yield the skeletons of the names that are there, and nothing beyond a directory before it was dealt with."""
-        uids, gids, excluded = self._uids, self._gids, self._excluded
+    def _look(self, directory: Directory, names: Iterator[bytes]) -> Iterator[list[Entry]]:
+        """Yield the skeletons of the names that are there, some at a time. A directory is the last of its list, and
+        nothing behind it is looked at before the next list is asked for."""
+        excluded = self._excluded
         prefix = b"".join(name + b"/" for name in directory.path[1:]) if self._excludes else None
         while piece := tuple(islice(names, BATCH_ENTRIES_MAX)):
             at = 0
             while at < len(piece):
                 rows = look(directory.fd, piece, at, KIND_BYTES)
                 at += len(rows)
-                for row in rows:
-                    if row is None:
-                        entry = self._look_at(directory, piece[at - 1], prefix)
-                        if entry is not None:
-                            yield entry
-                    elif prefix is None or not excluded(prefix + row[0], is_directory=row[1] == DIRECTORY):
-                        uids.add(row[3])
-                        gids.add(row[4])
-                        yield new_tuple(Entry, row)
+                strange = bool(rows) and rows[-1] is None
+                found = [_entry_from(row) for row in rows if row is not None]
+                if prefix is not None:
+                    found = [
+                        entry
+                        for entry in found
+                        if not excluded(prefix + entry[0], is_directory=entry[1] == DIRECTORY)
+                    ]
+                self._uids.update([entry[3] for entry in found])
+                self._gids.update([entry[4] for entry in found])
+                yield found
+                if strange and (entry := self._look_at(directory, piece[at - 1], prefix)) is not None:
+                    yield [entry]
 
     def _look_at(self, directory: Directory, name: bytes, prefix: bytes | None) -> Entry | None:
         """Return the skeleton for a name that is somehow special, None if there is nothing to back up."""

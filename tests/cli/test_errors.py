@@ -199,8 +199,8 @@ def test_a_manifest_that_is_not_there(cli: Cli) -> None:
         (["nonsense"], "no such command 'nonsense'", "see `holdfast --help`"),
         (["manifest"], "no such command 'manifest'", "did you mean 'manifests'?"),
         (["key"], "missing command", "see `holdfast key --help`"),
-        (["verify", "--all"], "no such option: --all", "see `holdfast verify --help`"),
-        (["restore", "latest"], "missing option '--to'", "see `holdfast restore --help`"),
+        (["verify", "--xyzzy"], "no such option: --xyzzy", "see `holdfast verify --help`"),
+        (["verify", "--dat"], "no such option: --dat", "did you mean --data?"),
         (["ls"], "missing argument 'MANIFEST'", "see `holdfast ls --help`"),
     ],
 )

@@ -39,6 +39,7 @@ def test_restore_of_some_paths(cli: Cli, tree: Path) -> None:
         "files": 2,
         "bytes": 3001,
         "problems": [],
+        "requests": {},
     }
     assert sorted(os.listdir(cli.directory / "out/tree")) == ["a", "b"]
     assert os.listdir(cli.directory / "out/tree/b") == ["d"]

@@ -57,6 +57,7 @@ def test_json_says_what_scripts_need(cli: Cli) -> None:
         "new_bytes": 3000,
         "problems": [],
         "changed_while_reading": [],
+        "requests": {},
     }
 
 

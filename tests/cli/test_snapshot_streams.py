@@ -82,3 +82,42 @@ def test_a_closed_stdin_is_no_empty_stream(cli: Cli) -> None:
     program = 'exec "$0" snapshot stdin x <&-'
     answer = cli.shell(program)
     assert (answer.code, answer.out, answer.err) == (2, "", "holdfast: standard input is closed\n")
+
+
+def test_a_tar_stream_is_split_into_its_members(cli: Cli) -> None:
+    cli.init()
+    cli.write("tree/a", "content")
+    cli.write("tree/b/c")
+    made = cli("snapshot", "command", "t.tar", "--tar", "--json", "--", "tar", "-c", "tree")
+    assert (made.code, made.document["files"], made.document["problems"]) == (0, 2, [])
+    assert cli("ls", "latest").out == "t.tar\nt.tar/tree\nt.tar/tree/a\nt.tar/tree/b\nt.tar/tree/b/c\n"
+    assert cli("cat", "latest", "t.tar/tree/a").out == "content"
+    assert cli("restore", "latest", "t.tar/tree/a", "--to", "out").code == 0
+    assert (cli.directory / "out/t.tar/tree/a").read_text() == "content"
+
+
+def test_a_tar_stream_that_is_none_or_breaks_off_leaves_no_manifest(cli: Cli) -> None:
+    cli.init()
+    cli.write("tree/a", "x" * 100_000)
+    assert tuple(cli("snapshot", "stdin", "t", "--tar", stdin=b"\x1f\x8b" * 600)) == (
+        1,
+        "",
+        "holdfast: this is no tar stream: invalid header; no snapshot was made\n"
+        "hint: a compressed one must be unpacked on its way, like `gzip -dc x.tar.gz | holdfast snapshot stdin …`\n",
+    )
+    broken = cli.shell('tar -c tree | head -c 50000 | "$0" snapshot stdin t --tar')
+    assert (broken.code, broken.out) == (1, "")
+    assert broken.err == f"holdfast: the tar stream ends in the middle of a member; {MESSAGE_NO_SNAPSHOT}\n"
+    assert cli("manifests", "--json").document == []
+
+
+def test_a_member_that_is_left_out_makes_the_snapshot_incomplete(cli: Cli) -> None:
+    cli.init()
+    cli.write("tree/a", "x")
+    tar = ["tar", "-c", "-P", "--transform", "s,tree/a,../a,", "tree"]
+    made = cli("snapshot", "command", "t", "--tar", "--", *tar)
+    assert (made.code, made.err) == (
+        3,
+        "holdfast: t/../a: left out: its name leads out of the archive\n"
+        "holdfast: warning: the snapshot is incomplete: 1 problem\n",
+    )

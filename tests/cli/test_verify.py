@@ -28,10 +28,15 @@ def test_verify_of_a_whole_repository(cli: Cli, manifest: str) -> None:
     document = answer.document
     assert document.pop("packs") == len(cli.objects("packs"))
     assert document.pop("read_bytes") > 0
+    assert document.pop("oldest_check").endswith("Z")
+    assert document.pop("requests") == {}
     assert document == {
         "status": "ok",
         "depth": "data",
         "manifests": 1,
+        "packs_checked": len(cli.objects("packs")),
+        "packs_left": 0,
+        "packs_never_checked": 0,
         "contents_read": True,
         "damaged": [],
         "notices": [],
@@ -65,6 +70,18 @@ def test_the_next_snapshot_heals_what_verify_found(cli: Cli, manifest: str) -> N
     assert cli("verify", "--data").code == 4
     cli.snapshot("stdin", "app.sql", stdin=b"dump" * 10_000)
     assert cli("cat", "latest", "app.sql").out == "dump" * 10_000
+
+
+def test_a_share_is_read_and_the_rest_is_left_to_the_next_run(cli: Cli, manifest: str) -> None:
+    first = cli("verify", "--sample", "1%", "--json").document
+    packs = len(cli.objects("packs"))
+    assert (first["depth"], first["packs_checked"], first["packs_left"]) == ("data", 1, packs - 1)
+    assert first["packs_never_checked"] == packs - 1
+    answer = cli("verify", "--data", "--within", "30", "--sample", "100%")
+    assert answer.code == 0 and f" and every byte of {packs - 1} of them, " in answer.out
+    assert cli("verify", "--json").document["packs_never_checked"] == 0
+    for wrong in (("--sample", "5"), ("--sample", "0%"), ("--within", "0")):
+        assert cli("verify", *wrong).code == 2
 
 
 def test_stats(cli: Cli, manifest: str) -> None:

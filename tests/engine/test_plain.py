@@ -2,15 +2,13 @@
 
 import os
 import socket
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from engine._plain import create_file, look, read_files
+from engine._plain import look, read_files
 from engine.sources.metadata import KIND_BYTES, KIND_OF_TYPE, entry_from_stat
-from engine.target_file import HOLE_BYTES
 from repo_store.entry import Entry
 
 EUID = os.geteuid()
@@ -141,35 +139,3 @@ def test_holes_and_extended_attributes_are_left_to_python(tmp_path: Path, folder
         pytest.skip("no extended attributes here")
     assert read_files(folder, (entry_of(labelled),), bytearray(100), EUID, True) == 0
     assert read_files(folder, (entry_of(labelled),), bytearray(100), EUID, False) == 1
-
-
-def test_a_file_is_created_with_all_that_it_needs(tmp_path: Path, folder: int) -> None:
-    content = bytes(range(256)) * 100
-    assert create_file(folder, b"new", content, -1, -1, 0o4710, -1_500_000_001)
-    status = (tmp_path / "new").stat()
-    assert (tmp_path / "new").read_bytes() == content
-    assert (stat.S_IMODE(status.st_mode), status.st_mtime_ns) == (0o4710, -1_500_000_001)
-    assert create_file(folder, b"empty", b"", EUID, os.getegid(), 0o600, 10**18)
-    assert (tmp_path / "empty").stat().st_size == 0
-
-
-def test_what_cannot_be_created_leaves_nothing_behind(tmp_path: Path, folder: int) -> None:
-    taken = write(tmp_path, "taken")
-    (tmp_path / "link").symlink_to("elsewhere")
-    for name in (b"taken", b"link", b"no/parent"):
-        assert not create_file(folder, name, b"x", -1, -1, 0o600, 0)
-    for uid in (-2, 2**32 - 1, 2**40):
-        assert not create_file(folder, b"new", b"x", uid, -1, 0o600, 0), "no owner has such a number"
-    hole = b"data" * 1024 + bytes(HOLE_BYTES)
-    assert not create_file(folder, b"new", hole, -1, -1, 0o600, 0), "a hole is for Python"
-    assert create_file(folder, b"zeros", hole[100:], -1, -1, 0o600, 0), "zeros across blocks are no hole"
-    assert taken.read_bytes() == b"content"
-    assert sorted(os.listdir(tmp_path)) == ["link", "taken", "zeros"]
-    with pytest.raises(OverflowError):
-        create_file(folder, b"new", b"x", -1, -1, 0o600, 2**70)
-
-
-@pytest.mark.skipif(EUID == 0, reason="root may give files away")
-def test_an_owner_that_is_refused_leaves_nothing_behind(tmp_path: Path, folder: int) -> None:
-    assert not create_file(folder, b"new", b"x", 0, 0, 0o600, 0)
-    assert os.listdir(tmp_path) == []

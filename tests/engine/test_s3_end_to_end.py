@@ -14,8 +14,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from support.minio import running_minio
 from support.processes import HANG_SECONDS, ROOT, random_files
-from support.seaweed import SeaweedServer, running_server
+from support.s3_server import S3Server
+from support.seaweed import running_server
 from support.sessions import content_of, tree_content, write_tree
 
 from cli.exit_codes import DONE, FAILED, NO_REPOSITORY, REFUSED
@@ -24,26 +26,22 @@ from engine.verify import verify_repository
 from repo_store.key_file import KeyFile, NewKeyFile, write_key_file
 from repo_store.s3_storage import S3Storage
 
-MIB = 1024 * 1024
 PROGRAM = """
 import sys
 from cli.main import main
 from repo_store.pack_writer import PackWriter
 from repo_store.s3_options import S3Options
-deadline, limit = float(sys.argv[1]), int(sys.argv[2]) or None
-S3Options.__init__.__kwdefaults__.update(
-    deadline_seconds=deadline, upload_bytes_per_second=limit, download_bytes_per_second=limit
-)
+S3Options.__init__.__kwdefaults__.update(deadline_seconds=float(sys.argv[1]))
 PackWriter.__init__.__kwdefaults__.update(pack_bytes=3 << 20, in_flight_bytes_max=32_000_000)
-sys.exit(main(sys.argv[3:]))
+sys.exit(main(sys.argv[2:]))
 """
-SLOWLY = 4 * MIB
+SLOWLY = ("--limit-upload", "4M", "--limit-download", "4M")
 
 
 class Host:
     """One user of a repository on the server."""
 
-    def __init__(self, folder: Path, server: SeaweedServer) -> None:
+    def __init__(self, folder: Path, server: S3Server) -> None:
         self.folder, self.server = folder, server
         self.place = server.new_place()
         self.location = f"s3://{self.place}"
@@ -56,9 +54,7 @@ class Host:
     def places(self, name: str) -> Places:
         return Places(self.folder / name / "cache", self.folder / name / "state")
 
-    def start(
-        self, *args: str | Path, deadline: float = 60, limit: int = 0, name: str = "own"
-    ) -> "subprocess.Popen[str]":
+    def start(self, *args: str | Path, deadline: float = 60, name: str = "own") -> "subprocess.Popen[str]":
         places = self.places(name)
         settings = {
             "HOLDFAST_REPOSITORY": self.location,
@@ -67,7 +63,7 @@ class Host:
             "HOLDFAST_STATE_DIR": str(places.state_dir),
             "PYTHONPATH": str(ROOT),
         }
-        command = [sys.executable, "-P", "-c", PROGRAM, str(deadline), str(limit), *map(str, args)]
+        command = [sys.executable, "-P", "-c", PROGRAM, str(deadline), *map(str, args)]
         pipe = subprocess.PIPE
         return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=os.environ | settings)
 
@@ -100,22 +96,31 @@ def ended(process: "subprocess.Popen[str]") -> tuple[int, str, str]:
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> SeaweedServer:
-    server = running_server()
+def server(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> S3Server:
+    """SeaweedFS, unless the test asks for another."""
+    is_minio = getattr(request, "param", "") == "minio"
+    full = request.config.getoption("--full")
+    server: S3Server = running_minio(may_build=full) if is_minio else running_server()
     for name, value in server.environment().items():
         monkeypatch.setenv(name, value)
     return server
 
 
 @pytest.fixture
-def host(server: SeaweedServer, tmp_path: Path) -> Host:
+def host(server: S3Server, tmp_path: Path) -> Host:
     return Host(tmp_path, server)
+
+
+ON_EACH_SERVER = pytest.mark.parametrize(
+    "server", ["seaweed", pytest.param("minio", marks=pytest.mark.full)], indirect=True
+)
 
 
 def make_tree(folder: Path, seed: int = 1, count: int = 36) -> Path:
     return write_tree(folder, random_files(seed, count))
 
 
+@ON_EACH_SERVER
 def test_a_repository_in_a_bucket_serves_every_command(host: Host, tmp_path: Path) -> None:
     tree = make_tree(tmp_path / "tree")
     host.run("snapshot", "files", tree)
@@ -149,7 +154,7 @@ def test_a_bucket_that_is_not_there_is_a_named_failure(host: Host) -> None:
 
 def kill_in_the_middle_of_a_snapshot(host: Host, tree: Path, deadline: float) -> "subprocess.Popen[str]":
     before = host.packs()
-    running = host.start("snapshot", "files", tree, deadline=deadline, limit=SLOWLY)
+    running = host.start("snapshot", "files", tree, *SLOWLY, deadline=deadline)
     while host.packs() == before:
         assert running.poll() is None, "it ended before it could be disturbed"
         time.sleep(0.01)
@@ -162,6 +167,7 @@ def first_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_tree(tmp_path_factory.mktemp("first") / "first", 2, 10)
 
 
+@ON_EACH_SERVER
 def test_a_snapshot_makes_up_for_a_server_that_dies_and_comes_back(
     host: Host, first_tree: Path, tmp_path: Path
 ) -> None:
@@ -203,7 +209,7 @@ def test_a_restore_survives_the_death_of_the_server_or_says_so(
     host.run("snapshot", "files", tree)
     target = tmp_path / "back"
     deadline = 60 if comes_back else 1
-    running = host.start("restore", "latest", "--to", target, deadline=deadline, limit=SLOWLY)
+    running = host.start("restore", "latest", "--to", target, *SLOWLY, deadline=deadline)
     try:
         while not any(path.is_file() for path in target.rglob("*")):
             assert running.poll() is None, "it ended before it could be disturbed"
@@ -222,6 +228,7 @@ def test_a_restore_survives_the_death_of_the_server_or_says_so(
     assert tree_content(tmp_path / "again" / "tree") == tree_content(tree)
 
 
+@ON_EACH_SERVER
 def test_two_writers_at_once_both_commit(host: Host, tmp_path: Path) -> None:
     trees = [make_tree(tmp_path / f"tree-{number}", seed=number % 2, count=25) for number in range(2)]
     running = [

@@ -255,6 +255,18 @@ def test_proof_finds_what_memory_did(ring: KeyRing) -> None:
         codec.prove(KEY, frame.place, frame.sealed, ring.data_chunk_id_key, other, lengths)
 
 
+@pytest.mark.parametrize("ordinal", [0, 1, 5])
+def test_hashing_that_is_wrong_and_agrees_with_itself_is_found_out(
+    monkeypatch: pytest.MonkeyPatch, ordinal: int
+) -> None:
+    frame = make_frame(RING, KEY, ordinal, [TEXT, b"middle", b"tail"])
+    ids = [frame.chunks.ids[at : at + 32] for at in (0, 32, 64)]
+    ids[ordinal % 3] = os.urandom(32)
+    monkeypatch.setattr("repo_store.frame.chunk_ids", lambda *_: b"".join(ids))
+    with pytest.raises(HoldfastError, match="its chunks have other ids than the chunks that went in"):
+        FrameCodec().prove(KEY, frame.place, frame.sealed, RING.data_chunk_id_key, ids, frame.chunks.lengths)
+
+
 def test_an_opened_key_opens_the_frames_of_the_one_that_sealed_them() -> None:
     for kind in (DATA, METADATA):
         made = make_pack_key(RING, kind)

@@ -143,6 +143,19 @@ def test_what_is_absent_does_not_count_for_a_writer_but_is_found(
     assert all(index.has_chunk(DATA, chunk_id) for chunk_id in ids), "verdicts are not kept"
 
 
+def test_of_many_chunks_those_in_absent_frames_are_missing(tmp_path: Path, choice: random.Random) -> None:
+    storage = SimulatedStorage()
+    packs = [random_pack(choice, frames=2, chunks=100) for _ in range(3)]
+    put_table(storage, make_table(RING, *packs))
+    index = Index.open(storage, RING, str(tmp_path))
+    ids = [chunk_id for pack in packs for number in (0, 1) for chunk_id in pack[2].chunk_ids(number)]
+    index.set_absent([packs[1][0]], [packs[2][2].frames[0].name.pack()])
+    gone = {*packs[1][2].chunk_ids(0), *packs[1][2].chunk_ids(1), *packs[2][2].chunk_ids(0)}
+    assert index.missing(DATA, ids) == [chunk_id for chunk_id in ids if chunk_id in gone]
+    index.set_absent([], [])
+    assert index.missing(DATA, ids) == []
+
+
 def test_a_chunk_whose_frame_is_in_no_pack_or_whose_base_has_a_base_is_absent(
     tmp_path: Path, choice: random.Random
 ) -> None:
@@ -277,13 +290,16 @@ def test_memory_of_the_rows_of_this_run_is_bounded_by_freezing(
         index.add_pack(*pack)
         assert len(index._own.runs) < 17 and index._recent.count < 50
     ids = [chunk_id for pack in packs for chunk_id in pack[2].chunk_ids(2)]
+    others = [choice.randbytes(32) for _ in range(500)]
     assert all(index.has_chunk(DATA, chunk_id) for chunk_id in ids)
+    assert index.missing(DATA, [*others, *ids]) == others
     while (data := index.take_table()) is not None:
         put_table(storage, data)
         assert all(index.has_chunk(DATA, chunk_id) for chunk_id in ids[::7])
     assert not run_files(tmp_path), "what is not in the storage is nobody else's"
     index.refresh()
     assert index.problems == [] and all(index.has_chunk(DATA, chunk_id) for chunk_id in ids)
+    assert index.missing(DATA, [*ids, *others]) == others
     assert sorted(index.packs()) == sorted((pack[0], pack[1]) for pack in packs)
 
 
@@ -339,6 +355,8 @@ def test_a_cache_file_torn_at_any_byte_or_flipped_anywhere_is_made_again(
     ids = pack[2].chunk_ids(0) + pack[2].chunk_ids(1)
 
     def check(because: str) -> None:
+        index = Index.open(storage, RING, str(tmp_path))
+        assert index.missing(DATA, ids) == [], because
         index = Index.open(storage, RING, str(tmp_path))
         assert all(index.has_chunk(DATA, chunk_id) for chunk_id in ids), because
         assert len(index.find_frame(pack[2].frames[1].name)) == 1, because

@@ -200,6 +200,9 @@ class IndexHistory(RuleBasedStateMachine):
                     assert len(found.get(chunk_id, [])) == len(places), "each place once"
                     wanted = any(place.frame in present for place in places)
                     assert index.has_chunk(section, chunk_id) == wanted
+                every = [*IDS, *IDS[:3]]
+                one_by_one = [chunk_id for chunk_id in every if not index.has_chunk(section, chunk_id)]
+                assert index.missing(section, every) == one_by_one
             for origin in ORIGINS:
                 for ordinal in range(4):
                     name = FrameName(origin, ordinal)

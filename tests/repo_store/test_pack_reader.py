@@ -13,6 +13,7 @@ from support.packs import DATA, METADATA, frames_of, make_frame, make_pack, stor
 from support.rings import make_ring
 from support.simulated_storage import SimulatedDisk, SimulatedStorage
 
+from repo_store import pack_check
 from repo_store.errors import ObjectDamaged, ObjectMissing, Refused
 from repo_store.frame import Base, Codec, FrameName, FramePlace
 from repo_store.pack import CarriedFrame, FrameChunks, Pack, carry, pack_name
@@ -369,3 +370,27 @@ def test_ids_are_of_the_kind_of_the_pack() -> None:
     pack = make_pack(RING, [[TEXT]], kind=METADATA)
     assert pack.directory.chunk_ids(0) == [blake3(TEXT, key=RING.metadata_chunk_id_key).digest()]
     assert blake3(TEXT, key=RING.data_chunk_id_key).digest() not in pack.directory.chunk_ids(0)
+
+
+@given(st.data())
+def test_a_pack_read_in_pieces_is_judged_as_one_read_whole(data: st.DataObject) -> None:
+    sizes = data.draw(st.lists(st.integers(1, MIB), min_size=1, max_size=6))
+    pack = make_pack(RING, [[os.urandom(size)] for size in sizes])
+    storage, hash_, size = stored(pack)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pack_check, "PIECE_BYTES", data.draw(st.sampled_from([1, 2, 16])) * MIB)
+        check = verify_pack(storage, RING, hash_, size=size)
+        assert check.whole and check.contents and check.frames == len(sizes)
+        changed = bytearray(b"".join(pack.buffers))
+        at = data.draw(st.integers(0, pack.directory.frames[-1].offset + sizes[-1] - 1))
+        changed[at] ^= 1
+        storage.rewrite(pack_name(hash_), bytes(changed))
+        (hurt,) = [p for p in pack.directory.frames if p.offset <= at < p.offset + p.sealed_length]
+        check = verify_pack(storage, RING, hash_, size=size)
+        assert (list(check.damaged), check.problem) == (
+            [hurt.name],
+            "its bytes have another hash than its name",
+        )
+        for other in (bytes(changed)[:-1], bytes(changed) + b"x"):
+            storage.rewrite(pack_name(hash_), other)
+            assert "expected" in (verify_pack(storage, RING, hash_, size=size).problem or "")

@@ -12,12 +12,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from support.minio import running_minio
 from support.seaweed import running_server
 from support.simulated_storage import SimulatedStorage
 
 from repo_store.errors import ObjectConflict, ObjectMissing, Refused
+from repo_store.limited_local_storage import LimitedLocalStorage
 from repo_store.local_storage import LocalStorage
 from repo_store.object_names import NAME_BYTES_MAX, PART_BYTES_MAX
+from repo_store.rate_limit import RateLimit
 from repo_store.storage import Buffer, Storage
 
 Open = Callable[[], Storage]
@@ -41,20 +44,36 @@ def s3(folder: Path) -> Open:
     return lambda: server.storage(place)
 
 
+def limited(folder: Path) -> Open:
+    LocalStorage.create(folder / "repository")
+    rates = {"upload": RateLimit(1 << 30), "download": RateLimit(1 << 30)}
+    return lambda: LimitedLocalStorage(folder / "repository", **rates)
+
+
+def minio(folder: Path) -> Open:
+    server = running_minio()
+    place = server.new_place()
+    return lambda: server.storage(place)
+
+
 OPENERS: dict[str, Callable[[Path], Open]] = {
     "local, unnamed files": local("unnamed"),
     "local, temporary and link": local("linked"),
     "local, temporary and rename": local("renamed"),
     "simulated": simulated,
+    "local, limited": limited,
     "s3": s3,
+    "minio": minio,
 }
 
 
-@pytest.fixture(params=OPENERS)
+@pytest.fixture(params=[*list(OPENERS)[:-1], pytest.param("minio", marks=pytest.mark.full)])
 def open_again(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Open:
     monkeypatch.setattr(
         os, "fsync", lambda file: None
     )  # durability is tested elsewhere; a busy disk waits long
+    if request.param == "minio":
+        running_minio(may_build=request.config.getoption("--full"))
     return OPENERS[request.param](tmp_path)
 
 

@@ -6,7 +6,7 @@
         storage.put(…)
 
 It reads a whole request, asks the server, and passes the answer on, or not. Signatures stay valid, as it changes no
-header. `times` is how often a fault strikes, `skip` how many matching requests pass before.
+header. `times` is how often a fault strikes, `skip` how many matching requests pass before; the method "" is any.
 """
 
 import enum
@@ -63,6 +63,8 @@ class FaultyProxy:
     def __init__(self, port: int, *, tls: ssl.SSLContext | None = None) -> None:
         self.target = port
         self.seen: list[str] = []
+        self.headers: list[tuple[str, dict[str, str]]] = []
+        """The path of each request with its headers, their names in lower case."""
         self._orders: list[Order] = []
         self._lock = threading.Lock()
         self.closing = threading.Event()
@@ -109,13 +111,15 @@ class FaultyProxy:
         with self._lock:
             self._orders.clear()
             self.seen.clear()
+            self.headers.clear()
 
-    def next_order(self, method: str, path: str) -> Order | None:
+    def next_order(self, method: str, path: str, headers: dict[str, str]) -> Order | None:
         """Return the fault that strikes this request, if one does."""
         with self._lock:
             self.seen.append(f"{method} {path}")
+            self.headers.append((path, headers))
             for order in self._orders:
-                if order.times and order.method == method and order.match.search(path):
+                if order.times and order.method in ("", method) and order.match.search(path):
                     if order.skip:
                         order.skip -= 1
                         continue
@@ -144,7 +148,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _serve(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        order = self.proxy.next_order(self.command, self.path)
+        sent = {name.lower(): value for name, value in self.headers.items()}
+        order = self.proxy.next_order(self.command, self.path, sent)
         fault = order.fault if order else None
         if order:
             order.then()

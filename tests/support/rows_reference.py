@@ -1,4 +1,4 @@
-"""What repo_store/_rows.c does, in slow and plain Python: the oracle of its tests."""
+"""What repo_store/_rows.c and _lookups.c do, in slow and plain Python: the oracle of its tests."""
 
 DROP = 0xFFFFFFFF
 _MASK = (1 << 64) - 1
@@ -61,3 +61,29 @@ def probe(filters: tuple[bytes, ...], key: bytes) -> int:
         for number, filter_ in enumerate(filters)
         if filter_ and all(filter_[bit >> 3] >> (bit & 7) & 1 for bit in _bits(len(filter_), key))
     )
+
+
+def probe_ids(filters: tuple[bytes, ...], ids: list[bytes]) -> bytes:
+    hits = [probe(filters, chunk_id) for chunk_id in ids]
+    return bytes(hit.bit_length() if hit & hit - 1 == 0 and hit < 1 << 254 else 255 for hit in hits)
+
+
+def blocks_of(fences: list[bytes], ids: list[bytes]) -> list[int]:
+    return [max(0, sum(fence < chunk_id[: len(fence)] for fence in fences) - 1) for chunk_id in ids]
+
+
+def frames_of(blocks: list[bytes], ids: list[bytes]) -> list[bytes | None]:
+    found = []
+    for block, chunk_id in zip(blocks, ids, strict=True):
+        rows = [row for row in split(block, 44) if row.startswith(chunk_id)]
+        found.append(rows[0][32:36] + rows[0][42:44] if rows else None)
+    return found
+
+
+def chunk_rows(ids: list[bytes], lengths: list[int], origin_number: int, ordinal: int) -> bytes:
+    rows, offset = [], 0
+    for chunk_id, length in zip(ids, lengths, strict=True):
+        place = ordinal << 48 | offset << 24 | length
+        rows.append(chunk_id + origin_number.to_bytes(4, "little") + place.to_bytes(8, "little"))
+        offset += length
+    return b"".join(rows)

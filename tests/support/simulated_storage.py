@@ -114,6 +114,11 @@ class SimulatedDisk:
                     left[name] = data
         return SimulatedDisk(left)
 
+    def set_clock(self, now_ns: int) -> None:
+        """Date what is put from now on by this time, ns since 1970; it may go backwards."""
+        with self.lock:
+            self._clock_ns = now_ns
+
     def damage(self, name: str, data: bytes | None) -> None:
         """Let the object hold other bytes, or none, durably and behind everybody's back."""
         self.change(name, data)

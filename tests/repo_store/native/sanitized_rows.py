@@ -1,28 +1,31 @@
-"""A plugin of pytest: the build of _rows.c named by SANITIZED_ROWS stands in for the usual one. See the Makefile."""
+"""A plugin of pytest: the builds in the folder SANITIZED stand in for the usual C of repo_store. See the Makefile."""
 
 import importlib.util
 import os
 import sys
 from importlib.machinery import ExtensionFileLoader
+from pathlib import Path
 
 import repo_store
 
-_NAME = "repo_store._rows"
-_PATH = os.environ["SANITIZED_ROWS"]
+_BUILDS = {f"repo_store.{path.stem}": str(path) for path in Path(os.environ["SANITIZED"]).glob("_*.so")}
+assert _BUILDS
 
-_loader = ExtensionFileLoader(_NAME, _PATH)
-_spec = importlib.util.spec_from_file_location(_NAME, _PATH, loader=_loader)
-assert _spec is not None
-_module = importlib.util.module_from_spec(_spec)
-_loader.exec_module(_module)
-sys.modules[_NAME] = repo_store._rows = _module
+for _name, _path in _BUILDS.items():
+    _loader = ExtensionFileLoader(_name, _path)
+    _spec = importlib.util.spec_from_file_location(_name, _path, loader=_loader)
+    assert _spec is not None
+    _module = importlib.util.module_from_spec(_spec)
+    _loader.exec_module(_module)
+    sys.modules[_name] = _module
+    setattr(repo_store, _name.rpartition(".")[2], _module)
 
 
 def pytest_report_header() -> str:
-    """Say which build is under test."""
-    return f"_rows: {_module.__file__}"
+    """Say which builds are under test."""
+    return f"sanitized: {', '.join(sorted(_BUILDS))}"
 
 
 def pytest_sessionfinish() -> None:
-    """Make sure that nothing has brought the usual build back."""
-    assert sys.modules[_NAME].__file__ == _PATH
+    """Make sure that nothing has brought a usual build back."""
+    assert all(sys.modules[name].__file__ == path for name, path in _BUILDS.items())
