@@ -14,4 +14,9 @@ def parse_bytes(text: str, where: str) -> int:
     match = _FORM.fullmatch(text.strip())
     if match is None:
         raise UsageError(f"{where}: {text!r} is not a size", hint="bytes, such as 500K or 1.5G")
-    return int(Decimal(match[1]) * _UNITS[match[2].lower()])
+    return scaled(match[1], match[2])
+
+
+def scaled(number: str, unit: str) -> int:
+    """Return the bytes of a decimal number of units: "", "k", "m", "g" or "t", small or large."""
+    return int(Decimal(number) * _UNITS[unit.lower()])

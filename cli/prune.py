@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.app import app
+from cli.byte_count import scaled
 from cli.call import Call
 from cli.exit_codes import DAMAGED, DONE
 from cli.options import command
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from engine.session import Session
 
 _SIZE = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)\s?([kmgt]?)(?:i?b)?", re.ASCII | re.IGNORECASE)
-_UNITS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3, "t": 1024**4}
 _GENERATIONS_MAX = 3
 """One that another host left open, and the two that --at-once takes."""
 
@@ -93,7 +93,7 @@ def parse_size(text: str) -> int:
     match = _SIZE.fullmatch(text.strip())
     if match is None:
         raise UsageError(f"--max-repack: {text!r} is not a size", hint="such as 500M or 20G (20 GiB)")
-    return int(float(match[1]) * _UNITS[match[2].lower()])
+    return scaled(match[1], match[2])
 
 
 def _plan(session: "Session", progress: "Progress", *, compact: bool, bytes_max: int) -> "PrunePlan":

@@ -2,10 +2,10 @@
 
 import re
 
+from cli.byte_count import scaled
 from repo_store.errors import UsageError
 
 _FORM = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)\s?([kmg]?)(?:i?b)?(?:/s)?", re.ASCII | re.IGNORECASE)
-_UNITS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
 RATE_MIN = 1024
 """Less is a mistake: a backup at that rate would never end."""
 
@@ -17,7 +17,7 @@ def parse_rate(text: str, where: str) -> int:
         raise UsageError(
             f"{where}: {text!r} is not a rate", hint="bytes per second, such as 500K or 20M (20 MiB)"
         )
-    rate = int(float(match[1]) * _UNITS[match[2].lower()])
+    rate = scaled(match[1], match[2])
     if rate < RATE_MIN:
         raise UsageError(f"{where}: {text!r} is less than 1K, too slow for any backup")
     return rate

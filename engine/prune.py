@@ -23,7 +23,7 @@ from engine.prune_roots import Roots, look
 from engine.prune_survey import Survey, read_verdicts, survey
 from engine.prune_tables import TableGroup, merge_group, plan_tables
 from engine.session import Session
-from engine.wal_retention import parse_wal_object, plan_wal, wal_ranges
+from engine.wal_retention import wal_to_condemn
 from repo_store.config import DEDUP_ALL
 from repo_store.errors import Refused
 from repo_store.gc_log import GcLog, read_log
@@ -193,10 +193,8 @@ def _is_idle(log: GcLog, roots: Roots, plan: PrunePlan) -> bool:
 
 
 def _wal(session: Session, roots: Roots, window_start: int | None) -> tuple[str, ...]:
-    stored = [parse_wal_object(info.name) for info in session.storage.list("wal/")]
-    found = [each for each in stored if each is not None]
-    ranges = wal_ranges([*roots.live, *roots.pending]) if found else ()
-    return tuple(sorted(plan_wal(found, ranges, window_start))) if found else ()
+    names = [info.name for info in session.storage.list("wal/")]
+    return wal_to_condemn(names, [*roots.live, *roots.pending], window_start)
 
 
 @collecting_rarely()

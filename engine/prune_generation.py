@@ -19,7 +19,7 @@ from engine.prune_roots import Roots, look
 from engine.prune_survey import Survey, Verdicts, read_verdicts, survey
 from engine.prune_tables import index_again, proved_tables
 from engine.session import Session
-from engine.wal_retention import parse_wal_object, plan_wal, wal_ranges
+from engine.wal_retention import wal_to_condemn
 from repo_store.errors import ObjectDamaged, ObjectMissing, Refused
 from repo_store.forget_marker import forget_marker_name
 from repo_store.gc_log import (
@@ -32,7 +32,6 @@ from repo_store.gc_log import (
     remove_old_records,
 )
 from repo_store.generation import Done, Mark, Sweep
-from repo_store.manifest import Manifest
 from repo_store.pack import pack_name
 
 
@@ -159,7 +158,7 @@ class _Generation:
             time=time.time_ns(),
             packs=tuple(packs),
             tables=tuple(tables),
-            wal=self._wal(mark, [*roots.live, *roots.pending]),
+            wal=wal_to_condemn(mark.wal, [*roots.live, *roots.pending], self._window),
             manifests=tuple(roots.forgotten),
             pendings=tuple(sorted(set(roots.settled))),
         )
@@ -179,11 +178,6 @@ class _Generation:
         names = [pack_name(found.hashes[pack]) for pack in sorted(found.relied)]
         names += [forget_marker_name(each) for each in self._roots.forgotten]
         self._storage.barrier(names)
-
-    def _wal(self, mark: Mark, manifests: Iterable[Manifest]) -> tuple[str, ...]:
-        stored = [each for each in map(parse_wal_object, mark.wal) if each is not None]
-        may_go = plan_wal(stored, wal_ranges(manifests), self._window) if stored else frozenset()
-        return tuple(sorted(may_go))
 
     def _trace_again(self, sweep: Sweep) -> None:
         """Refuse an adopted sweep that names what a committed manifest needs. Pendings do not count: their writers

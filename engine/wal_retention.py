@@ -111,6 +111,14 @@ def plan_wal(
     )
 
 
+def wal_to_condemn(
+    names: Iterable[str], manifests: Iterable[Manifest], window_start: int | None
+) -> tuple[str, ...]:
+    """Return those of the object names that may go as far as `manifests` need them, sorted; unknown names stay."""
+    stored = [each for each in map(parse_wal_object, names) if each is not None]
+    return tuple(sorted(plan_wal(stored, wal_ranges(manifests), window_start))) if stored else ()
+
+
 class _Needs:
     """What one cluster needs, made so that a million segments are asked for quickly."""
 

@@ -94,7 +94,7 @@ def _read(storage: Storage, ring: KeyRing) -> GcLog:
     def read(number: int, stage: str, record: type[Record]) -> Record | None:
         if (number, stage) not in names:
             return None
-        return record.from_body(record_name(number, stage), _body(storage, ring, number, stage))
+        return record.from_body(record_name(number, stage), read_body(storage, ring, number, stage))
 
     return GcLog(
         names,
@@ -114,7 +114,7 @@ def put_record(storage: Storage, ring: KeyRing, record: Record) -> Record:
         counts = record
     except ObjectConflict:
         try:
-            counts = type(record).from_body(name, _body(storage, ring, record.generation, stage))
+            counts = type(record).from_body(name, read_body(storage, ring, record.generation, stage))
         except ObjectMissing:
             return record  # removed as old meanwhile: this generation is over, as `is_current` will say
     with suppress(ObjectMissing):
@@ -142,6 +142,7 @@ def remove_old_records(storage: Storage) -> None:
             storage.barrier()
 
 
-def _body(storage: Storage, ring: KeyRing, number: int, stage: str) -> dict[str, Any]:
+def read_body(storage: Storage, ring: KeyRing, number: int, stage: str) -> dict[str, Any]:
+    """Return the body of a record. Raises ObjectMissing or ObjectDamaged."""
     name = record_name(number, stage)
     return open_object(ring, KINDS[stage], name, get_sealed(storage, name)).body

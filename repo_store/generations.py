@@ -6,14 +6,11 @@ as absent for it, so that it never builds on something that is about to go. The 
 protocol stands elsewhere. Nothing here looks at a clock.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
-from repo_store.bounded import get_sealed
-from repo_store.gc_log import KINDS, parse_record_name, read_again, record_name
+from repo_store.gc_log import parse_record_name, read_again, read_body
 from repo_store.generation import Done, Mark, Sweep
 from repo_store.key_ring import KeyRing
-from repo_store.sealed import open_object
 from repo_store.storage import Storage
 
 
@@ -44,48 +41,41 @@ def read_generations(storage: Storage, ring: KeyRing) -> Generations:
 def _read(storage: Storage, ring: KeyRing) -> Generations:
     names = sorted(info.name for info in storage.list("gc/"))
     found = {parse_record_name(name): name for name in names}
+    newest_mark = max((number for number, stage in found if stage == "mark"), default=0)
     last = Done(generation=1, time=0)
     packs: set[bytes] = set()
     tables: set[bytes] = set()
     frames: set[bytes] = set()
     wal: set[str] = set()
     for (number, stage), name in found.items():
-        if stage == "mark" and not {(number, "sweep"), (number, "done")} & found.keys():
-            mark = Mark.from_body(name, _body(storage, ring, stage, name))
-            packs.update(mark.packs)
-            tables.update(mark.tables)
+        if stage == "mark":
+            condemns = not {(number, "sweep"), (number, "done")} & found.keys()
+            if not condemns and number != newest_mark:
+                continue
+            mark = Mark.from_body(name, read_body(storage, ring, number, stage))
+            # What the newest mark named sparse stays absent for writers after its sweep too.
             frames.update(mark.frames)
-            wal.update(mark.wal)
+            if condemns:
+                packs.update(mark.packs)
+                tables.update(mark.tables)
+                wal.update(mark.wal)
         elif stage == "sweep":
             # Even a finished sweep condemns: a reader's old table may still name what it took.
-            sweep = Sweep.from_body(name, _body(storage, ring, stage, name))
+            sweep = Sweep.from_body(name, read_body(storage, ring, number, stage))
             packs.update(sweep.packs)
             tables.update(sweep.tables)
             wal.update(sweep.wal)
         elif stage == "done":
             # In the order of their numbers: the last one counts.
-            last = Done.from_body(name, _body(storage, ring, stage, name))
+            last = Done.from_body(name, read_body(storage, ring, number, stage))
     begun = {number for number, stage in found if stage != "done"}
     return Generations(
         highest=max((number for number, _ in found), default=0),
         open=any((number, "done") not in found for number in begun),
         packs=frozenset(packs),
         tables=frozenset(tables),
-        frames=frozenset(frames | _sparse(storage, ring, found)),
+        frames=frozenset(frames),
         wal=frozenset(wal),
         unreferenced=frozenset(last.unreferenced),
         garbage=frozenset(last.unreferenced) - frozenset(last.unindexed),
     )
-
-
-def _sparse(storage: Storage, ring: KeyRing, found: Iterable[tuple[int, str]]) -> set[bytes]:
-    """Return the frames that the newest mark named sparse: they stay absent for writers after its sweep too."""
-    marks = [number for number, stage in found if stage == "mark"]
-    if not marks:
-        return set()
-    name = record_name(max(marks), "mark")
-    return set(Mark.from_body(name, _body(storage, ring, "mark", name)).frames)
-
-
-def _body(storage: Storage, ring: KeyRing, stage: str, name: str) -> dict[str, object]:
-    return open_object(ring, KINDS[stage], name, get_sealed(storage, name)).body

@@ -12,7 +12,7 @@ This module turns rows into bytes, and trailers back; table_reader.py reads the 
 
 import os
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -86,17 +86,39 @@ def _trailer_body(
     ring: KeyRing, batch: RowBatch, header: Header, blocks: Sequence[bytes], merge: Merge | None
 ) -> dict[str, Any]:
     sums = batch_sums(ring, batch)
-    counts, totals = sums.encoded()
     digests = iter([block_digest(block) for block in blocks])
+    return trailer_body(
+        header,
+        batch.packs,
+        batch.origins,
+        sums,
+        firsts=[_firsts(section, batch.sections[section]) for section in Section],
+        digests=[b"".join(next(digests) for _ in range(block_count(count))) for count in sums.counts],
+        merge=merge,
+    )
+
+
+def trailer_body(
+    header: Header,
+    packs: Iterable[tuple[bytes, int]],
+    origins: Iterable[bytes],
+    sums: RowSums,
+    *,
+    firsts: list[bytes],
+    digests: list[bytes],
+    merge: Merge | None,
+) -> dict[str, Any]:
+    """Return what a trailer states. Raises ObjectDamaged if the rows are not those that `merge` accounts for."""
+    counts, totals = sums.encoded()
     body: dict[str, Any] = {
         "random": os.urandom(16),
         "header": header.commitment,
-        "packs": b"".join(PACK_ENTRY.pack(*entry) for entry in batch.packs),
-        "origins": b"".join(batch.origins),
+        "packs": b"".join(PACK_ENTRY.pack(*entry) for entry in packs),
+        "origins": b"".join(origins),
         "counts": counts,
         "sums": totals,
-        "firsts": [_firsts(section, batch.sections[section]) for section in Section],
-        "digests": [b"".join(next(digests) for _ in range(block_count(count))) for count in counts],
+        "firsts": firsts,
+        "digests": digests,
     }
     if merge is not None:
         check_merge("merged table", [stated for _, stated in merge.sources], merge.removed, sums)

@@ -161,7 +161,7 @@ def _merge_section(
         stay.sort()
         once, twice = _without_doubles(stay)
         removed += len(twice)
-        total += sum_rows(ring.row_sum_key, section, b"".join(twice), _names_now(names)[section])
+        total += sum_rows(ring.row_sum_key, section, b"".join(twice), names.of_rows()[section])
         writer.add(section, b"".join(once))
     counts, sums = [0, 0, 0], [0, 0, 0]
     counts[section], sums[section] = removed, total
@@ -177,7 +177,3 @@ def _without_doubles(rows: list[bytes]) -> tuple[list[bytes], list[bytes]]:
         (twice if row == last else once).append(row)
         last = row
     return once, twice
-
-
-def _names_now(names: Names) -> tuple[list[bytes], list[bytes], list[bytes]]:
-    return row_names([pack for pack, _ in names.packs], list(names.origins))

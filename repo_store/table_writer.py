@@ -6,7 +6,6 @@ same bytes of rows that fit into memory.
 """
 
 import mmap
-import os
 import tempfile
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from repo_store.key_ring import KeyRing
 from repo_store.os_errors import cache_failing
 from repo_store.row_batch import ROW_BYTES, sum_rows
-from repo_store.row_sums import Merge, RowSums, check_merge
+from repo_store.row_sums import Merge, RowSums
 from repo_store.rows import Section
 from repo_store.sealed import FORMAT, Kind, make_header, seal_object
 from repo_store.storage import Buffer
@@ -24,12 +23,12 @@ from repo_store.table import (
     BLOCK_ROWS,
     FIRST_BYTES,
     FOOTER,
-    PACK_ENTRY,
     TABLE_MAGIC,
     TABLE_ROWS_MAX,
     block_digest,
     block_nonce,
     row_names,
+    trailer_body,
 )
 
 
@@ -47,6 +46,10 @@ class Names:
     def origin(self, origin: bytes) -> int:
         """Return the number of an origin."""
         return self.origins.setdefault(origin, len(self.origins))
+
+    def of_rows(self) -> tuple[list[bytes], list[bytes], list[bytes]]:
+        """Return, for each section, what the numbers in its rows stand for now."""
+        return row_names([pack for pack, _ in self.packs], list(self.origins))
 
 
 class TableWriter:
@@ -73,10 +76,7 @@ class TableWriter:
             assert section > self._section, "sections come in order"
             self._end_section()
             self._section = section
-        ring, names = (
-            self._ring,
-            row_names([pack for pack, _ in self._names.packs], list(self._names.origins)),
-        )
+        ring, names = self._ring, self._names.of_rows()
         self._counts[section] += len(rows) // ROW_BYTES[section]
         self._sums[section] += sum_rows(ring.row_sum_key, section, rows, names[section])
         self._partial += rows
@@ -99,19 +99,15 @@ class TableWriter:
         self._end_section()
         sums = self.sums()
         assert sum(sums.counts) <= TABLE_ROWS_MAX, "a table of too many rows is a bug in the caller"
-        check_merge("merged table", [stated for _, stated in merge.sources], merge.removed, sums)
-        counts, totals = sums.encoded()
-        body = {
-            "random": os.urandom(16),
-            "header": self._header.commitment,
-            "packs": b"".join(PACK_ENTRY.pack(*entry) for entry in self._names.packs),
-            "origins": b"".join(self._names.origins),
-            "counts": counts,
-            "sums": totals,
-            "firsts": [bytes(each) for each in self._firsts],
-            "digests": [bytes(each) for each in self._digests],
-            "merged": merge.encoded(),
-        }
+        body = trailer_body(
+            self._header,
+            self._names.packs,
+            self._names.origins,
+            sums,
+            firsts=[bytes(each) for each in self._firsts],
+            digests=[bytes(each) for each in self._digests],
+            merge=merge,
+        )
         size = self._file.tell()
         trailer = seal_object(self._ring, Kind.TABLE, body, beside_bytes=size + FOOTER.size)
         footer = FOOTER.pack(TABLE_MAGIC, FORMAT, Kind.TABLE, 0, len(trailer), 0)

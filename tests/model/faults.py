@@ -64,7 +64,7 @@ def marks_do_not_condemn() -> Planted:
         gone: set[bytes] = set()
         for number, stage in names:
             if stage == "sweep":
-                body = repo_store.gc_log._body(storage, ring, number, stage)
+                body = repo_store.gc_log.read_body(storage, ring, number, stage)
                 gone.update(Sweep.from_body(record_name(number, stage), body).packs)
         return replace(found, packs=frozenset(gone))
 

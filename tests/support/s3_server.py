@@ -16,6 +16,7 @@ import signal
 import socket
 import subprocess
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -36,7 +37,7 @@ QUICK = S3Options(deadline_seconds=20, greeting_seconds=20, read_seconds=20)
 _PR_SET_PDEATHSIG = 1
 
 
-class S3Server:
+class S3Server(ABC):
     """One server in `folder`. A subclass says how it is started."""
 
     NAME: ClassVar[str]
@@ -51,9 +52,9 @@ class S3Server:
         self._places = (f"{BUCKET}/place {number}" for number in itertools.count(1))
         (folder / "data").mkdir()
 
+    @abstractmethod
     def command(self) -> list[str]:
         """Return what starts it, on `self._ports`, with its objects in the directory `data` below its folder."""
-        raise NotImplementedError
 
     def variables(self) -> dict[str, str]:
         """Return what it needs in its environment."""
